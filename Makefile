@@ -1,0 +1,37 @@
+# Everything a user or CI needs. `make demo` runs the main job, `make test` passes the tests; both do their own set-up.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+RECIPE ?= recipes/default.yaml
+
+.PHONY: demo test check fix setup system clean
+
+demo: setup  ## the main job on the embedded default base: runs/default/report/index.html
+	$(BIN)/codechoir run $(RECIPE)
+
+test: setup  ## every test
+	$(BIN)/python -m pytest
+
+check: setup  ## formatter, linter, types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+fix: setup  ## format and mend what the linter can
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+setup: system $(VENV)/.installed
+
+system:  ## Debian packages: sandbox, compilers, npm
+	@sh tools/install-system-packages.sh
+
+$(VENV)/.installed: pyproject.toml tools/install-torch.sh
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	sh tools/install-torch.sh $(BIN)/python
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info src/*.egg-info

@@ -1,0 +1,111 @@
+"""Documents: source files as rows with The Stack's columns, in Parquet.
+
+Owns the schema, the reader and the writer that the stages share. Our own columns follow The Stack's: `key` (unique),
+`package` (what the split goes by) and `split`. Files lie in one folder a language, `documents/LANG/*.parquet`; the
+folder is not named `lang=LANG`, since a hive key would collide with The Stack's own `lang` column.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from codechoir.artifacts import write_atomically
+from codechoir.config import digest_of
+from codechoir.errors import InputError
+
+_EVENT_COLUMNS = tuple(
+    (f"{event}_{suffix}", kind)
+    for event in ("max_stars", "max_forks", "max_issues")
+    for suffix, kind in (
+        ("repo_path", pa.string()),
+        ("repo_name", pa.string()),
+        ("repo_head_hexsha", pa.string()),
+        ("repo_licenses", pa.list_(pa.string())),
+        ("count", pa.int64()),
+    )
+)
+
+STACK_SCHEMA = pa.schema(
+    [
+        ("content", pa.string()),
+        ("size", pa.int64()),
+        ("lang", pa.string()),
+        ("ext", pa.string()),
+        ("avg_line_length", pa.float64()),
+        ("max_line_length", pa.int64()),
+        ("alphanum_fraction", pa.float64()),
+        ("hexsha", pa.string()),
+        *_EVENT_COLUMNS,
+    ]
+)
+DOCUMENT_SCHEMA = pa.schema([*STACK_SCHEMA, ("key", pa.string()), ("package", pa.string()), ("split", pa.string())])
+REJECTED_SCHEMA = pa.schema(
+    [("key", pa.string()), ("lang", pa.string()), ("reason", pa.string()), ("detail", pa.string())]
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """The part of a document that models read."""
+
+    key: str
+    package: str
+    content: str
+
+
+def read_parquet(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
+    """One Parquet file. Raises InputError where it is missing, truncated or lacks a column."""
+    try:
+        file = pq.ParquetFile(path)
+        missing = sorted(set(columns or ()) - set(file.schema_arrow.names))
+        if missing:
+            raise InputError(
+                "the Parquet file lacks columns",
+                seen=f"{path}: {', '.join(missing)}",
+                allowed="The Stack's columns: " + ", ".join(STACK_SCHEMA.names),
+            )
+        return file.read(columns=list(columns) if columns else None)
+    except FileNotFoundError:
+        raise InputError("no such file", seen=path) from None
+    except (pa.ArrowException, OSError) as error:
+        raise InputError(
+            "the Parquet file is damaged",
+            seen=f"{path}: {str(error).splitlines()[0]}",
+            next_step="write or download it again",
+        ) from None
+
+
+def write_parquet(path: Path, rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> None:
+    """Writes rows as one Parquet file (zstd), whole or not at all."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.Table.from_pylist(list(rows), schema=schema), sink, compression="zstd")
+    write_atomically(path, sink.getvalue().to_pybytes())
+
+
+def read_texts(documents: Path, language: str, split: str) -> list[Text]:
+    """The texts of one language and split, ordered by key. `documents` is curate's folder of that name."""
+    folder = documents / language
+    if not folder.is_dir():
+        raise InputError("no documents of this language", seen=folder, next_step="run the curate stage")
+    texts = []
+    for path in sorted(folder.glob("*.parquet")):
+        table = read_parquet(path, ("key", "package", "content", "split"))
+        for row in table.to_pylist():
+            if row["split"] == split:
+                texts.append(Text(row["key"], row["package"], row["content"]))
+    return sorted(texts, key=lambda text: text.key)
+
+
+def rows_digest(paths: Sequence[Path]) -> str:
+    """A digest of Parquet files by their rows, whatever the files' names and order."""
+    return digest_of(sorted(digest_of(row) for path in paths for row in _rows(path)))
+
+
+def _rows(path: Path) -> Iterator[dict[str, Any]]:
+    yield from read_parquet(path).to_pylist()

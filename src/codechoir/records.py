@@ -1,0 +1,182 @@
+"""The records that pass between stages: frozen, validated, one JSON object a line on disk.
+
+Documents are columnar and live in `documents.py`. Nothing here knows where a record came from or where it goes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from codechoir.artifacts import write_atomically
+from codechoir.errors import InputError
+
+
+class Record(BaseModel):
+    """Base of every record. Unknown keys are refused, so that a foreign file is noticed."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Problem(Record):
+    """One programming problem in MultiPL-E's form: a program is prompt + completion + "\\n" + tests."""
+
+    name: str
+    language: str  # Language.id
+    prompt: str
+    tests: str
+    stop_tokens: tuple[str, ...]
+
+
+class Completion(Record):
+    """What a model wrote after a problem's prompt, the stop token not included."""
+
+    model: str
+    language: str
+    problem: str
+    sample: int  # 0 .. n-1
+    seed: int
+    temperature: float  # 0 is greedy
+    text: str
+    finish: Literal["stop", "end", "length"]  # a stop token, the end-of-text token, the token limit
+    num_tokens: int
+    route: dict[str, float] = {}  # expert -> share of the routing decisions; empty for a dense model
+
+
+class LogLikelihood(Record):
+    """A model's total log-likelihood of one held-out document (its first `num_bytes` bytes)."""
+
+    model: str
+    language: str
+    key: str
+    package: str
+    num_bytes: int
+    num_tokens: int
+    log_likelihood: float  # nats, summed over the tokens
+    route: dict[str, float] = {}
+
+
+class Status(StrEnum):
+    """How a program ended; told apart because each asks for another remedy."""
+
+    PASSED = "passed"
+    FAILED_ASSERTION = "failed-assertion"
+    RUNTIME_ERROR = "runtime-error"
+    DOES_NOT_COMPILE = "does-not-compile"
+    TIME_OUT = "time-out"
+    OUT_OF_MEMORY = "out-of-memory"
+    OUTPUT_LIMIT = "output-limit"
+    HARNESS_ERROR = "harness-error"
+
+
+class Verdict(Record):
+    """The outcome of one completion run against its problem's tests."""
+
+    model: str
+    language: str
+    problem: str
+    sample: int
+    temperature: float
+    status: Status
+    exit_code: int | None
+    signal: int | None
+    cpu_seconds: float
+    wall_seconds: float
+    output: str  # stdout and stderr, first and last 4 KiB
+    toolchain: str  # name and version
+    sandbox: str  # "bubblewrap 0.8.0", or "none"
+
+
+class Score(Record):
+    """One figure with its 95% interval. Undefined is NaN."""
+
+    model: str
+    language: str
+    metric: str  # "bits_per_byte", "pass@1", ...
+    value: float
+    low: float
+    high: float
+    count: int  # documents or problems
+
+
+class Comparison(Record):
+    """A paired difference `model - against` of one metric with its 95% interval."""
+
+    model: str
+    against: str
+    language: str
+    metric: str
+    difference: float
+    low: float
+    high: float
+    count: int
+
+    @property
+    def within_noise(self) -> bool:
+        """Whether the interval holds 0 (or is undefined)."""
+        return not (self.low > 0 or self.high < 0)
+
+
+RecordT = TypeVar("RecordT", bound=Record)
+
+
+def write_records(path: Path, records: Iterable[Record]) -> None:
+    """Writes JSON lines, whole or not at all."""
+    write_atomically(path, "".join(record.model_dump_json() + "\n" for record in records))
+
+
+def append_record(path: Path, record: Record) -> None:
+    """Appends one line. A kill can leave a last line without its end: `complete_records` drops it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a", encoding="utf-8") as lines:
+        lines.write(record.model_dump_json() + "\n")
+
+
+def read_records(kind: type[RecordT], path: Path) -> Iterator[RecordT]:
+    """Reads JSON lines. Raises InputError naming the line that is not a `kind`."""
+    try:
+        with path.open(encoding="utf-8") as lines:
+            for number, line in enumerate(lines, 1):
+                yield _parse(kind, line, f"{path}:{number}")
+    except FileNotFoundError:
+        raise InputError("no such file", seen=path) from None
+    except UnicodeDecodeError as error:
+        raise InputError("the file is not UTF-8", seen=f"{path}: {error}") from None
+
+
+def complete_records(kind: type[RecordT], path: Path) -> list[RecordT]:
+    """The records a killed run left whole; the file is cut after the last of them."""
+    if not path.exists():
+        return []
+    whole, _, rest = path.read_bytes().rpartition(b"\n")
+    if rest:
+        write_atomically(path, (whole + b"\n" if whole else b"").decode())
+    return list(read_records(kind, path))
+
+
+def _parse(kind: type[RecordT], line: str, where: str) -> RecordT:
+    try:
+        return kind.model_validate_json(line)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise InputError(
+            f"not a {kind.__name__} record",
+            seen=f"{where}: {key}: {first['msg']}" if key else f"{where}: {first['msg']}",
+            allowed="one JSON object a line with keys " + ", ".join(kind.model_fields),
+        ) from None
+
+
+def read_json(path: Path) -> Any:
+    """Reads one JSON file. Raises InputError where it is missing or damaged."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError("no such file", seen=path) from None
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise InputError("the file is not JSON", seen=f"{path}: {error}") from None
