@@ -1,0 +1,57 @@
+"""What the generate stage can be told."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from codechoir.config import Config
+
+ModelChoice = Literal[
+    "base",
+    "trunk",
+    "universal",
+    "experts",
+    "soup",
+    "moe-prompt",
+    "moe-token-top1",
+    "moe-token-top2",
+    "moe-oracle",
+    "moe-uniform",
+]
+ALL_MODELS: tuple[ModelChoice, ...] = (
+    "base",
+    "trunk",
+    "universal",
+    "experts",
+    "soup",
+    "moe-prompt",
+    "moe-token-top1",
+    "moe-token-top2",
+    "moe-oracle",
+    "moe-uniform",
+)
+
+
+class GenerateConfig(Config):
+    """Which models score held-out files and complete problems, and how."""
+
+    score: tuple[ModelChoice, ...] = Field(
+        ALL_MODELS, description="models that score held-out files; soup is the experts' weight average"
+    )
+    complete: tuple[ModelChoice, ...] = Field(
+        ALL_MODELS, description="models that complete problems; an expert completes its own language's alone"
+    )
+    held_out_documents: int = Field(48, ge=1, description="held-out files a language, taken in turn from its packages")
+    held_out_tokens: int = Field(512, ge=8, description="tokens of each file, from its beginning")
+    num_samples: int = Field(1, ge=1, description="completions a problem (n of pass@k)")
+    temperature: float = Field(0.0, ge=0, description="0 is greedy")
+    top_p: float = Field(0.95, gt=0, le=1, description="nucleus of sampling; greedy ignores it")
+    max_tokens: int = Field(256, ge=1, description="tokens of a completion at most")
+    batch_size: int = Field(16, ge=1, description="sequences in a batch when completing")
+    score_batch_size: int = Field(4, ge=1, description="files in a batch when scoring; bounds memory")
+    precision: Literal["auto", "bfloat16", "float32"] = Field(
+        "auto", description="compute format; auto is bfloat16 where the hardware multiplies in it"
+    )
+    seed: int = Field(0, description="seeds samples and the choice of held-out files")

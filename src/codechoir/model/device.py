@@ -1,0 +1,33 @@
+"""Which device and number format to compute with on this machine."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+Precision = Literal["auto", "bfloat16", "float32"]
+
+
+def compute_device() -> torch.device:
+    """The GPU where there is one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def compute_dtype(precision: Precision) -> torch.dtype:
+    """The number format of `precision`; `auto` is bfloat16 where the hardware multiplies in it, else float32."""
+    if precision == "auto":
+        native = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+        return torch.bfloat16 if native or _cpu_multiplies_bfloat16() else torch.float32
+    return torch.bfloat16 if precision == "bfloat16" else torch.float32
+
+
+def _cpu_multiplies_bfloat16() -> bool:
+    """Whether the CPU has bfloat16 dot products (without them it is several times slower than float32)."""
+    try:
+        text = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return False
+    return re.search(r"\b(avx512_bf16|amx_bf16|svebf16|bf16)\b", text) is not None
