@@ -31,3 +31,10 @@ def _cpu_multiplies_bfloat16() -> bool:
     except OSError:
         return False
     return re.search(r"\b(avx512_bf16|amx_bf16|svebf16|bf16)\b", text) is not None
+
+
+def describe_device() -> str:
+    """The device and number format that `auto` takes here, in words."""
+    device = compute_device()
+    name = torch.cuda.get_device_name() if device.type == "cuda" else f"{torch.get_num_threads()} threads"
+    return f"{device.type} ({name}), {str(compute_dtype('auto')).removeprefix('torch.')}, torch {torch.__version__}"

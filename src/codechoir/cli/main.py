@@ -1,0 +1,63 @@
+"""The command line's entry: which commands there are, and how errors leave the program.
+
+Exit codes: 0 done, 2 a user's error in one message, 130 interrupted, 1 a bug of ours (with its traceback). A command's
+module is imported when the command runs, so that `--help` does not wait for torch.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import click
+
+from codechoir import __version__
+from codechoir.cli import compose, doctor, evaluate, generate, recipe, run
+from codechoir.console import say
+from codechoir.errors import DiskFullError, InputError, UserError
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+@click.version_option(__version__, package_name="codechoir")
+def codechoir() -> None:
+    """One code expert per programming language, composed into one Mixture-of-Experts model and measured.
+
+    Results go to stdout, progress to stderr. Exit codes: 0 done, 2 user error, 1 a bug.
+    """
+
+
+for _command in (run.run, recipe.recipe, compose.compose, generate.generate, evaluate.evaluate, doctor.doctor):
+    codechoir.add_command(_command)
+
+
+def main() -> None:
+    """Runs the command line and exits."""
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    try:
+        codechoir.main(standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        say("interrupted; run the same command again to carry on")
+        sys.exit(130)
+    except Exception as error:
+        known = as_user_error(error)
+        if known is None:
+            raise
+        say(f"error: {known}")
+        sys.exit(2)
+
+
+def as_user_error(error: Exception) -> UserError | None:
+    """The user's error that an exception stands for, or None for a bug."""
+    if isinstance(error, UserError):
+        return error
+    if "No space left on device" in str(error):
+        return DiskFullError(
+            "no space left on the disk", seen=error, next_step="free some space and run the same command again"
+        )
+    if isinstance(error, PermissionError | IsADirectoryError | NotADirectoryError | FileExistsError):
+        return InputError("a file or folder cannot be used", seen=error, next_step="check the path and its permissions")
+    return None
