@@ -1,28 +1,34 @@
 """A stage's folder on disk: what it was made from, whether it is finished, and what a later run may take up again.
 
 The manifest is written last, so a folder without one is unfinished whatever it holds. Its digest covers the stage's
-config, its inputs' digests and the stage's version number, and nothing else. An unfinished folder remembers its digest
-in `unfinished.json`: a run with the same digest finds what was done, any other run finds an empty folder.
+name, config, inputs' digests and version number, and nothing else. An unfinished folder remembers its digest in
+`unfinished.json`: a run with the same digest finds what was done, any other run finds an empty folder. A folder that
+holds anything else than what this stage wrote is refused, never emptied. What the files mean is each stage's business.
 """
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
 import shutil
+import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from codechoir import __version__
 from codechoir.config import digest_of
-from codechoir.errors import InputError
+from codechoir.errors import DiskFullError, InputError
 
 MANIFEST = "manifest.json"
 UNFINISHED = "unfinished.json"
+_PARTIAL_SUFFIX = ".partial"
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,39 +71,73 @@ class StageFolder:
         return manifest if manifest.digest == self.digest and not damaged_outputs(self.path, manifest) else None
 
     def begin(self) -> None:
-        """Makes the folder ready: keeps what an interrupted run with the same digest left, removes all else."""
-        marker = self.path / UNFINISHED
-        resumed = json.loads(marker.read_text()) if marker.exists() else {}
-        if resumed.get("digest") == self.digest:
-            self._seconds_before = float(resumed.get("seconds", 0.0))
+        """Makes the folder ready: keeps what an interrupted run with the same digest left, removes all else.
+
+        Raises InputError where the path is a file, or a folder that this stage has not written.
+        """
+        marker = self._marker()
+        # A folder with a manifest was finished; that this run is needed means that it is stale or damaged.
+        if marker.get("digest") == self.digest and not (self.path / MANIFEST).exists():
+            self._seconds_before = float(marker.get("seconds", 0.0))
+            for partial in self.path.rglob(f".*{_PARTIAL_SUFFIX}"):
+                partial.unlink()
         else:
             self._clear()
         self._started = time.monotonic()
         self.save_time()
-        (self.path / MANIFEST).unlink(missing_ok=True)
+
+    def _marker(self) -> Mapping[str, Any]:
+        """What `unfinished.json` says; nothing where there is none, or a file of that name is not ours."""
+        try:
+            marker = json.loads((self.path / UNFINISHED).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return marker if isinstance(marker, dict) else {}
 
     def _clear(self) -> None:
-        """Empties the folder, unless it holds anything that no stage has written."""
-        if self.path.exists():
-            if not self.path.is_dir() or (
-                any(self.path.iterdir()) and not any((self.path / name).exists() for name in (MANIFEST, UNFINISHED))
-            ):
-                raise InputError(
-                    "the output folder holds other files", seen=self.path, next_step="give a new or empty folder"
-                )
-            shutil.rmtree(self.path)
-        self.path.mkdir(parents=True)
+        """Empties the folder in an order that a kill cannot turn into a folder of unknown origin."""
+        self._refuse_foreign()
+        self.path.mkdir(parents=True, exist_ok=True)
+        self._write_marker(digest="")  # from here on the folder is ours to empty, whenever that is ended
+        (self.path / MANIFEST).unlink(missing_ok=True)  # before the files that it vouches for
+        for entry in self.path.iterdir():
+            if entry.is_dir() and not entry.is_symlink():
+                shutil.rmtree(entry)
+            elif entry.name != UNFINISHED:
+                entry.unlink()
+
+    def _refuse_foreign(self) -> None:
+        if self.path.exists() and not self.path.is_dir():
+            raise InputError("the output folder is a file", seen=self.path, next_step="give a new or empty folder")
+        held = [entry for entry in self.path.glob("*") if not _is_partial(entry)]
+        if not held:
+            return
+        owner = self._marker().get("stage")
+        if owner is None and (self.path / MANIFEST).exists():
+            owner = read_manifest(self.path).stage
+        if owner != self.stage:
+            raise InputError(
+                "the output folder holds other files",
+                seen=f"{self.path}: " + (f"made by the stage {owner!r}" if owner else held[0].name),
+                allowed=f"a new or empty folder, or one that the stage {self.stage!r} made",
+                next_step="give another folder, or remove this one yourself",
+            )
 
     def save_time(self) -> None:
         """Notes the time spent so far, so that a resumed stage reports all of it."""
-        write_json(self.path / UNFINISHED, {"digest": self.digest, "seconds": self._seconds()})
+        self._write_marker(self.digest)
+
+    def _write_marker(self, digest: str) -> None:
+        seconds = self._seconds() if digest else 0.0
+        write_json(self.path / UNFINISHED, {"stage": self.stage, "digest": digest, "seconds": seconds})
 
     def finish(self, facts: Mapping[str, Any]) -> Manifest:
         """Writes the manifest over every file now in the folder. After this the stage is finished."""
+        assert self._started, "finish comes after begin"
         outputs = {
-            str(path.relative_to(self.path)): path.stat().st_size
+            path.relative_to(self.path).as_posix(): path.stat().st_size
             for path in sorted(self.path.rglob("*"))
-            if path.is_file() and path.name != UNFINISHED
+            if path.is_file() and path != self.path / UNFINISHED and not _is_partial(path)
         }
         manifest = Manifest(
             self.stage,
@@ -110,7 +150,7 @@ class StageFolder:
             round(self._seconds(), 1),
         )
         write_json(self.path / MANIFEST, {name: getattr(manifest, name) for name in Manifest.__slots__})
-        (self.path / UNFINISHED).unlink()
+        (self.path / UNFINISHED).unlink(missing_ok=True)
         return manifest
 
     def _seconds(self) -> float:
@@ -121,11 +161,19 @@ def read_manifest(folder: Path) -> Manifest:
     """A finished stage's manifest. Raises InputError where there is none or it is damaged."""
     path = folder / MANIFEST
     try:
-        return Manifest(**json.loads(path.read_text(encoding="utf-8")))
+        manifest = Manifest(**json.loads(path.read_text(encoding="utf-8")))
+        for part in (manifest.config, manifest.inputs, manifest.outputs, manifest.facts):
+            if not isinstance(part, dict):
+                raise TypeError(f"not a mapping: {part!r:.60}")
     except FileNotFoundError:
         raise InputError("the stage is not finished", seen=folder, next_step="run it: codechoir run RECIPE") from None
-    except (ValueError, TypeError) as error:
-        raise InputError("the manifest is damaged", seen=f"{path}: {error}", next_step=f"remove {folder}") from None
+    except (OSError, ValueError, TypeError) as error:
+        raise InputError(
+            "the manifest is damaged, or not a stage's",
+            seen=f"{path}: {error}",
+            next_step="if a stage made this folder, remove it and run the stage again; else give another folder",
+        ) from None
+    return manifest
 
 
 def damaged_outputs(folder: Path, manifest: Manifest) -> list[str]:
@@ -137,18 +185,40 @@ def damaged_outputs(folder: Path, manifest: Manifest) -> list[str]:
     ]
 
 
-def write_atomically(path: Path, content: str | bytes) -> None:
-    """Writes a file whole or not at all, durable before it takes its name."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+@contextmanager
+def disk_full_told(path: Path) -> Iterator[None]:
+    """Turns "no space left" (or a quota or size limit) while `path` is written into a DiskFullError."""
     try:
-        with partial.open("wb") as out:
-            out.write(content.encode() if isinstance(content, str) else content)
-            out.flush()
-            os.fsync(out.fileno())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+        yield
+    except OSError as error:
+        if error.errno not in _NO_SPACE:
+            raise
+        raise DiskFullError(
+            "the disk is full, or a limit on file sizes is reached",
+            seen=f"{path}: {error.strerror}",
+            next_step="make room and run the same command again: it carries on from what is done",
+        ) from None
+
+
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Writes a file whole or not at all, durable before it takes its name. Raises DiskFullError."""
+    with disk_full_told(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # The process and thread in the name keep two writers of one file out of each other's way.
+        partial = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}{_PARTIAL_SUFFIX}")
+        try:
+            with partial.open("wb") as out:
+                out.write(content.encode() if isinstance(content, str) else content)
+                out.flush()
+                os.fsync(out.fileno())
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
+
+
+def _is_partial(path: Path) -> bool:
+    """Whether a killed `write_atomically` left this file."""
+    return path.name.startswith(".") and path.name.endswith(_PARTIAL_SUFFIX)
 
 
 def write_json(path: Path, value: object) -> None:
@@ -172,12 +242,15 @@ def file_sha256(path: Path) -> str:
 
 def files_digest(root: Path, files: Iterable[Path]) -> str:
     """A digest of the names (relative to `root`) and contents of `files`."""
-    return digest_of({str(path.relative_to(root)): file_sha256(path) for path in files})
+    return digest_of({path.relative_to(root).as_posix(): file_sha256(path) for path in files})
 
 
 def cache_dir() -> Path:
-    """Where downloads are kept: $CODECHOIR_CACHE, else $XDG_CACHE_HOME/codechoir, else ~/.cache/codechoir."""
-    if "CODECHOIR_CACHE" in os.environ:
-        return Path(os.environ["CODECHOIR_CACHE"])
+    """Where downloads are kept: $CODECHOIR_CACHE, else $XDG_CACHE_HOME/codechoir, else ~/.cache/codechoir.
+
+    A variable that is set to nothing counts as not set.
+    """
+    if own := os.environ.get("CODECHOIR_CACHE"):
+        return Path(own).expanduser()
     home = os.environ.get("XDG_CACHE_HOME")
     return (Path(home) if home else Path.home() / ".cache") / "codechoir"

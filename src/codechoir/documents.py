@@ -7,8 +7,11 @@ folder is not named `lang=LANG`, since a hive key would collide with The Stack's
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +21,8 @@ import pyarrow.parquet as pq
 from codechoir.artifacts import write_atomically
 from codechoir.config import digest_of
 from codechoir.errors import InputError
+
+STREAM_ROWS = 1000
 
 _EVENT_COLUMNS = tuple(
     (f"{event}_{suffix}", kind)
@@ -61,16 +66,38 @@ class Text:
 
 def read_parquet(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
     """One Parquet file. Raises InputError where it is missing, truncated or lacks a column."""
+    with _damage_told(path):
+        return _open(path, columns).read(columns=list(columns) if columns else None)
+
+
+def stream_parquet(path: Path, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
+    """The same rows, STREAM_ROWS at a time, for files that are larger than memory."""
+    with _damage_told(path):
+        yield from _open(path, columns).iter_batches(STREAM_ROWS, columns=list(columns) if columns else None)
+
+
+def parquet_columns(path: Path) -> list[str]:
+    """The names of a Parquet file's columns. Raises InputError where it is missing or truncated."""
+    with _damage_told(path):
+        return list(_open(path, None).schema_arrow.names)
+
+
+def _open(path: Path, columns: Sequence[str] | None) -> pq.ParquetFile:
+    file = pq.ParquetFile(path)
+    missing = sorted(set(columns or ()) - set(file.schema_arrow.names))
+    if missing:
+        raise InputError(
+            "the Parquet file lacks columns",
+            seen=f"{path}: {', '.join(missing)}",
+            allowed="The Stack's columns: " + ", ".join(STACK_SCHEMA.names),
+        )
+    return file
+
+
+@contextmanager
+def _damage_told(path: Path) -> Iterator[None]:
     try:
-        file = pq.ParquetFile(path)
-        missing = sorted(set(columns or ()) - set(file.schema_arrow.names))
-        if missing:
-            raise InputError(
-                "the Parquet file lacks columns",
-                seen=f"{path}: {', '.join(missing)}",
-                allowed="The Stack's columns: " + ", ".join(STACK_SCHEMA.names),
-            )
-        return file.read(columns=list(columns) if columns else None)
+        yield
     except FileNotFoundError:
         raise InputError("no such file", seen=path) from None
     except (pa.ArrowException, OSError) as error:
@@ -102,10 +129,25 @@ def read_texts(documents: Path, language: str, split: str) -> list[Text]:
     return sorted(texts, key=lambda text: text.key)
 
 
+def in_seeded_order(texts: Sequence[Text], seed: int) -> list[Text]:
+    """The texts in an order that the seed and each text's key fix, whatever other texts there are."""
+    return sorted(texts, key=lambda text: hashlib.sha256(f"{seed}:{text.key}".encode()).digest())
+
+
+def in_turn(texts: Sequence[Text]) -> list[Text]:
+    """The texts in turn from each package, packages by name; within a package their order stays."""
+    by_package: dict[str, list[Text]] = {}
+    for text in texts:
+        by_package.setdefault(text.package, []).append(text)
+    packages = [by_package[name] for name in sorted(by_package)]
+    return [text for turn in zip_longest(*packages) for text in turn if text is not None]
+
+
 def rows_digest(paths: Sequence[Path]) -> str:
     """A digest of Parquet files by their rows, whatever the files' names and order."""
     return digest_of(sorted(digest_of(row) for path in paths for row in _rows(path)))
 
 
 def _rows(path: Path) -> Iterator[dict[str, Any]]:
-    yield from read_parquet(path).to_pylist()
+    for batch in stream_parquet(path):
+        yield from batch.to_pylist()

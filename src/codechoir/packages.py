@@ -7,15 +7,17 @@ Nothing is built or executed: wheels and npm tarballs are taken as archives. The
 from __future__ import annotations
 
 import shutil
+import stat
 import subprocess
 import sys
 import tarfile
 import tempfile
 import zipfile
-from collections.abc import Iterator
+import zlib
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import Literal
+from typing import IO, Literal
 
 from pydantic import Field
 
@@ -94,16 +96,30 @@ def unpacked(archive: Path) -> Iterator[Path]:
 
 
 def unpack(archive: Path, folder: Path) -> None:
-    """Unpacks a wheel or tarball's regular files into `folder`.
+    """Unpacks a wheel or tarball's regular files into `folder`. Raises InputError as `read_members` does."""
+    with _damage_told(archive):
+        for name, content in _members(archive):
+            target = folder / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with target.open("wb") as out:
+                shutil.copyfileobj(content, out)
 
-    Members with absolute or climbing paths, links, devices, and members over 256 MiB are refused with an InputError.
+
+def read_members(archive: Path, wanted: Callable[[str], bool]) -> dict[str, bytes]:
+    """The contents of the regular files whose name is `wanted`, by name, with nothing written to disk.
+
+    Raises InputError where the archive is damaged, or holds (wanted or not) a member with an absolute or climbing path,
+    a link, a device, or a member over 256 MiB.
     """
+    with _damage_told(archive):
+        return {name: content.read() for name, content in _members(archive) if wanted(name)}
+
+
+@contextmanager
+def _damage_told(archive: Path) -> Iterator[None]:
     try:
-        if archive.suffix in (".whl", ".zip"):
-            _unpack_zip(archive, folder)
-        else:
-            _unpack_tar(archive, folder)
-    except (zipfile.BadZipFile, tarfile.TarError, EOFError, OSError) as error:
+        yield
+    except (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise
         raise InputError(
@@ -111,35 +127,33 @@ def unpack(archive: Path, folder: Path) -> None:
         ) from None
 
 
-def _unpack_zip(archive: Path, folder: Path) -> None:
-    with zipfile.ZipFile(archive) as members:
-        for member in members.infolist():
-            if member.is_dir():
-                continue
-            target = _target(archive, folder, member.filename, member.file_size)
-            with members.open(member) as content, target.open("wb") as out:
-                shutil.copyfileobj(content, out)
+def _members(archive: Path) -> Iterator[tuple[str, IO[bytes]]]:
+    """Each regular file's checked name, and its content to be read before the next is asked for."""
+    if archive.suffix in (".whl", ".zip"):
+        with zipfile.ZipFile(archive) as zipped:
+            for info in zipped.infolist():
+                if not info.is_dir():
+                    linked = stat.S_ISLNK(info.external_attr >> 16)
+                    name = _checked_name(archive, info.filename, info.file_size, regular=not linked)
+                    with zipped.open(info) as content:
+                        yield name, content
+        return
+    with tarfile.open(archive) as tarred:
+        for member in tarred:
+            if not member.isdir():
+                name = _checked_name(archive, member.name, member.size, regular=member.isfile())
+                file = tarred.extractfile(member)
+                assert file is not None
+                with file:
+                    yield name, file
 
 
-def _unpack_tar(archive: Path, folder: Path) -> None:
-    with tarfile.open(archive) as members:
-        for member in members:
-            if member.isdir():
-                continue
-            if not member.isfile():
-                raise InputError("the archive holds a link or a device", seen=f"{archive}: {member.name}")
-            content = members.extractfile(member)
-            assert content is not None
-            with content, _target(archive, folder, member.name, member.size).open("wb") as out:
-                shutil.copyfileobj(content, out)
-
-
-def _target(archive: Path, folder: Path, name: str, size: int) -> Path:
+def _checked_name(archive: Path, name: str, size: int, *, regular: bool) -> str:
     path = PurePosixPath(name)
+    if not regular:
+        raise InputError("the archive holds a link or a device", seen=f"{archive}: {name}")
     if path.is_absolute() or ".." in path.parts or "\\" in name:
         raise InputError("the archive's member would land outside its folder", seen=f"{archive}: {name}")
     if size > MAX_MEMBER_BYTES:
         raise InputError("the archive's member is too large", seen=f"{archive}: {name}: {size} bytes")
-    target = folder / path
-    target.parent.mkdir(parents=True, exist_ok=True)
-    return target
+    return path.as_posix()

@@ -6,11 +6,11 @@ is not run again, and one that was interrupted takes up what it had done.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Sequence
 from enum import StrEnum
 from pathlib import Path
 
-from codechoir.artifacts import Manifest, read_manifest, write_atomically
+from codechoir.artifacts import read_manifest, write_atomically
 from codechoir.compose.stage import ComposeInputs, compose
 from codechoir.config import digest_of
 from codechoir.console import say
@@ -46,44 +46,44 @@ def run(recipe: Recipe, out: Path, cache: Path, only: Collection[Stage] = tuple(
     problems = (
         load_problems(recipe.problems, languages, cache) if {Stage.GENERATE, Stage.EVALUATE} & set(only) else None
     )
-    if problems and Stage.EVALUATE in only:
+    if problems and Stage.EVALUATE in only and recipe.generate.complete:
         _check_toolchains(recipe, problems)  # before hours of training, not after
+
+    base = prepare(recipe.base, cache) if {Stage.TRAIN, Stage.GENERATE} & set(only) else None
 
     if Stage.CURATE in only:
         _announce(Stage.CURATE)
         curate(recipe.curate, languages, cache, out / "curate")
-    curated = read_manifest(out / "curate")
     documents = out / "curate" / "documents"
 
-    base = prepare(recipe.base, cache) if {Stage.TRAIN, Stage.GENERATE} & set(only) else None
     if base and Stage.TRAIN in only:
         _announce(Stage.TRAIN)
-        train(recipe.train, languages, TrainInputs(base.folder, base.digest, documents, curated.digest), out / "train")
-    trained = {name: read_manifest(out / "train" / name) for name in (TRUNK, *languages, UNIVERSAL)}
+        inputs = TrainInputs(base.folder, base.digest, documents, _digest(out / "curate"))
+        train(recipe.train, languages, inputs, out / "train")
+    trunk, universal = out / "train" / TRUNK, out / "train" / UNIVERSAL
     experts = {language: out / "train" / language for language in languages}
 
     if Stage.COMPOSE in only:
         _announce(Stage.COMPOSE)
-        digests = {"train": _joint_digest(trained), "documents": curated.digest}
-        compose(recipe.compose, ComposeInputs(out / "train" / TRUNK, experts, documents, digests), out / "compose")
-    composed = read_manifest(out / "compose")
+        digests = {"train": _train_digest(out / "train", languages), "documents": _digest(out / "curate")}
+        compose(recipe.compose, ComposeInputs(trunk, experts, documents, digests), out / "compose")
 
     if base and problems and Stage.GENERATE in only:
         _announce(Stage.GENERATE)
-        folders = Folders(base.folder, out / "train" / TRUNK, out / "train" / UNIVERSAL, experts, out / "compose")
+        folders = Folders(base.folder, trunk, universal, experts, out / "compose")
         digests = {
             "base": base.digest,
-            "train": _joint_digest(trained),
-            "compose": composed.digest,
-            "documents": curated.digest,
+            "train": _train_digest(out / "train", languages),
+            "compose": _digest(out / "compose"),
+            "documents": _digest(out / "curate"),
             "problems": problems.digest,
         }
         generate(recipe.generate, languages, GenerateInputs(folders, documents, problems, digests), out / "generate")
-    generated = read_manifest(out / "generate")
 
     if problems and Stage.EVALUATE in only:
         _announce(Stage.EVALUATE)
-        evaluate(recipe.evaluate, out / "generate", problems, {"generate": generated.digest}, out / "evaluate")
+        digests = {"generate": _digest(out / "generate")}
+        evaluate(recipe.evaluate, out / "generate", problems, digests, out / "evaluate")
 
     if Stage.REPORT in only:
         _announce(Stage.REPORT)
@@ -96,8 +96,13 @@ def _check_toolchains(recipe: Recipe, problems: ProblemSet) -> None:
         check_toolchain(sandbox, TOOLCHAINS[language])
 
 
-def _joint_digest(manifests: Mapping[str, Manifest]) -> str:
-    return digest_of({name: manifest.digest for name, manifest in manifests.items()})
+def _digest(folder: Path) -> str:
+    """The digest of a stage that must be finished by now. Raises InputError where it is not."""
+    return read_manifest(folder).digest
+
+
+def _train_digest(folder: Path, languages: Sequence[str]) -> str:
+    return digest_of({name: _digest(folder / name) for name in (TRUNK, *languages, UNIVERSAL)})
 
 
 def _announce(stage: Stage) -> None:

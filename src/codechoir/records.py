@@ -1,5 +1,6 @@
 """The records that pass between stages: frozen, validated, one JSON object a line on disk.
 
+Undefined figures are NaN, written as `NaN` (JSON as Python, numpy and pandas read it) and read from `null`, too.
 Documents are columnar and live in `documents.py`. Nothing here knows where a record came from or where it goes.
 """
 
@@ -9,18 +10,26 @@ import json
 from collections.abc import Iterable, Iterator
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
-from codechoir.artifacts import write_atomically
+from codechoir.artifacts import disk_full_told, write_atomically
 from codechoir.errors import InputError
 
 
 class Record(BaseModel):
     """Base of every record. Unknown keys are refused, so that a foreign file is noticed."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # Without "constants" pydantic writes NaN as null and cannot read it back.
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
+
+
+def _nan_for_none(value: object) -> object:
+    return float("nan") if value is None else value
+
+
+Figure = Annotated[float, BeforeValidator(_nan_for_none)]  # NaN where undefined
 
 
 class Problem(Record):
@@ -98,9 +107,9 @@ class Score(Record):
     model: str
     language: str
     metric: str  # "bits_per_byte", "pass@1", ...
-    value: float
-    low: float
-    high: float
+    value: Figure
+    low: Figure
+    high: Figure
     count: int  # documents or problems
 
 
@@ -111,9 +120,9 @@ class Comparison(Record):
     against: str
     language: str
     metric: str
-    difference: float
-    low: float
-    high: float
+    difference: Figure
+    low: Figure
+    high: Figure
     count: int
 
     @property
@@ -133,20 +142,20 @@ def write_records(path: Path, records: Iterable[Record]) -> None:
 def append_record(path: Path, record: Record) -> None:
     """Appends one line. A kill can leave a last line without its end: `complete_records` drops it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a", encoding="utf-8") as lines:
+    with disk_full_told(path), path.open("a", encoding="utf-8") as lines:
         lines.write(record.model_dump_json() + "\n")
 
 
 def read_records(kind: type[RecordT], path: Path) -> Iterator[RecordT]:
     """Reads JSON lines. Raises InputError naming the line that is not a `kind`."""
     try:
-        with path.open(encoding="utf-8") as lines:
+        with path.open("rb") as lines:
             for number, line in enumerate(lines, 1):
-                yield _parse(kind, line, f"{path}:{number}")
+                yield _parse(kind, line.rstrip(b"\n"), f"{path}:{number}")
     except FileNotFoundError:
         raise InputError("no such file", seen=path) from None
-    except UnicodeDecodeError as error:
-        raise InputError("the file is not UTF-8", seen=f"{path}: {error}") from None
+    except OSError as error:
+        raise InputError("the file cannot be read", seen=f"{path}: {error.strerror}") from None
 
 
 def complete_records(kind: type[RecordT], path: Path) -> list[RecordT]:
@@ -155,11 +164,11 @@ def complete_records(kind: type[RecordT], path: Path) -> list[RecordT]:
         return []
     whole, _, rest = path.read_bytes().rpartition(b"\n")
     if rest:
-        write_atomically(path, (whole + b"\n" if whole else b"").decode())
+        write_atomically(path, whole + b"\n" if whole else b"")
     return list(read_records(kind, path))
 
 
-def _parse(kind: type[RecordT], line: str, where: str) -> RecordT:
+def _parse(kind: type[RecordT], line: bytes, where: str) -> RecordT:
     try:
         return kind.model_validate_json(line)
     except ValidationError as error:
@@ -178,5 +187,7 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError("no such file", seen=path) from None
+    except OSError as error:
+        raise InputError("the file cannot be read", seen=f"{path}: {error.strerror}") from None
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise InputError("the file is not JSON", seen=f"{path}: {error}") from None

@@ -41,10 +41,14 @@ def generate(
     as_json: bool,
 ) -> None:
     """Complete a prompt with MODEL, a folder that train or compose wrote or any Hugging Face folder."""
+    from codechoir.errors import InputError
     from codechoir.generate.single import load_any
     from codechoir.model.engine import Request
 
-    prompt = prompt_file.read()
+    try:
+        prompt = prompt_file.read()
+    except UnicodeDecodeError as error:
+        raise InputError("the prompt is not UTF-8", seen=error) from None
     engine, expert = load_any(model, routing, top_k)
     requests = [
         Request(prompt, stop, max_tokens, temperature, top_p, seed + sample, expert) for sample in range(num_samples)

@@ -6,7 +6,9 @@ module is imported when the command runs, so that `--help` does not wait for tor
 
 from __future__ import annotations
 
+import errno
 import os
+import re
 import sys
 
 import click
@@ -15,6 +17,8 @@ from codechoir import __version__
 from codechoir.cli import compose, doctor, evaluate, generate, recipe, run
 from codechoir.console import say
 from codechoir.errors import DiskFullError, InputError, UserError
+
+_RUST_ERROR = re.compile(r"\(os error (\d+)\)")
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
@@ -54,10 +58,20 @@ def as_user_error(error: Exception) -> UserError | None:
     """The user's error that an exception stands for, or None for a bug."""
     if isinstance(error, UserError):
         return error
-    if "No space left on device" in str(error):
+    if _error_number(error) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return DiskFullError(
-            "no space left on the disk", seen=error, next_step="free some space and run the same command again"
+            "the disk is full, or a limit on file sizes is reached",
+            seen=error,
+            next_step="make room and run the same command again: it carries on from what is done",
         )
     if isinstance(error, PermissionError | IsADirectoryError | NotADirectoryError | FileExistsError):
         return InputError("a file or folder cannot be used", seen=error, next_step="check the path and its permissions")
     return None
+
+
+def _error_number(error: Exception) -> int | None:
+    """The system's number of an error; libraries in Rust tell it in the message alone."""
+    if isinstance(error, OSError):
+        return error.errno
+    found = _RUST_ERROR.search(str(error))
+    return int(found[1]) if found else None

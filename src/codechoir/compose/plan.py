@@ -15,7 +15,7 @@ import torch
 
 from codechoir.artifacts import file_sha256
 from codechoir.errors import IncompatibleModelError
-from codechoir.model.checkpoint import Checkpoint, open_checkpoint
+from codechoir.model.checkpoint import Checkpoint, full_config, open_checkpoint
 from codechoir.model.families import Family, family_of
 
 _MUST_AGREE = (
@@ -25,7 +25,13 @@ _MUST_AGREE = (
     "num_hidden_layers",
     "num_attention_heads",
     "num_key_value_heads",
+    "head_dim",
     "vocab_size",
+    "hidden_act",
+    "rms_norm_eps",
+    "rope_parameters",
+    "sliding_window",
+    "tie_word_embeddings",
 )
 
 
@@ -52,10 +58,10 @@ def plan(trunk: Path, experts: Mapping[str, Path]) -> Plan:
         raise IncompatibleModelError("a composed model needs at least two experts", seen=", ".join(experts) or "none")
     base = open_checkpoint(trunk)
     family = family_of(base.config, trunk)
-    shapes = base.shapes()
+    full, shapes = full_config(base), base.shapes()
     checked = {language: open_checkpoint(folder) for language, folder in experts.items()}
     for language, expert in checked.items():
-        _check_config(base, expert, language)
+        _check_config(full, base, expert, language)
         _check_tokenizer(trunk, expert.folder, language)
         _check_tensors(shapes, expert, language)
     found = Plan(base, checked, family)
@@ -75,13 +81,16 @@ def plan(trunk: Path, experts: Mapping[str, Path]) -> Plan:
     return found
 
 
-def _check_config(base: Checkpoint, expert: Checkpoint, language: str) -> None:
+def _check_config(full: Mapping[str, Any], base: Checkpoint, expert: Checkpoint, language: str) -> None:
+    """Compares with defaults spelled out (`full` is the base's config), since a config.json may leave them out."""
+    same_type = expert.config.get("model_type") == base.config.get("model_type")
+    theirs = full_config(expert) if same_type else expert.config
     for key in _MUST_AGREE:
-        if base.config.get(key) != expert.config.get(key):
+        if full.get(key) != theirs.get(key):
             raise IncompatibleModelError(
                 f"the {language} expert is of another architecture than the base",
-                seen=f"{key} {expert.config.get(key)} in {expert.folder}",
-                allowed=f"{key} {base.config.get(key)}, as in {base.folder}",
+                seen=f"{key} {theirs.get(key)} in {expert.folder}",
+                allowed=f"{key} {full.get(key)}, as in {base.folder}",
             )
 
 
@@ -128,7 +137,11 @@ def _check_family(found: Plan, shapes: Mapping[str, tuple[int, ...]]) -> None:
 
 
 def mixtral_config(dense: Mapping[str, Any], num_experts: int, top_k: int) -> dict[str, Any]:
-    """The Mixtral config.json of a composed model. `head_dim` is always written: Mixtral would else derive it."""
+    """The Mixtral config.json of a composed model.
+
+    `dense` is a full config: what is left out would take Mixtral's defaults, which differ from Llama's. `head_dim` is
+    always written: Mixtral would else derive it.
+    """
     heads = int(dense["num_attention_heads"])
     kept = (
         "vocab_size",
@@ -142,7 +155,6 @@ def mixtral_config(dense: Mapping[str, Any], num_experts: int, top_k: int) -> di
         "initializer_range",
         "rms_norm_eps",
         "rope_parameters",
-        "rope_theta",
         "pad_token_id",
         "bos_token_id",
         "eos_token_id",
@@ -158,5 +170,5 @@ def mixtral_config(dense: Mapping[str, Any], num_experts: int, top_k: int) -> di
         "num_local_experts": num_experts,
         "num_experts_per_tok": min(top_k, num_experts),
         "output_router_logits": False,
-        "dtype": dense.get("dtype") or dense.get("torch_dtype") or "bfloat16",
+        "dtype": dense.get("dtype") or "bfloat16",
     }

@@ -17,12 +17,13 @@ import torch
 from codechoir.artifacts import Manifest, StageFolder
 from codechoir.compose.config import ComposeConfig
 from codechoir.compose.plan import Plan, mixtral_config, plan
+from codechoir.compose.prompt_routers import PREFIX_LENGTHS, fit_prompt_router
 from codechoir.compose.proofs import prove
-from codechoir.compose.routers import PREFIX_LENGTHS, TokenRouters, fit_prompt_router, fit_token_routers
+from codechoir.compose.token_routers import TokenRouters, fit_token_routers
 from codechoir.console import say
-from codechoir.documents import Text, read_texts
-from codechoir.errors import InputError
-from codechoir.model.checkpoint import load_tokenizer, separator_id, write_checkpoint
+from codechoir.documents import Text, in_turn, read_texts
+from codechoir.errors import InputError, ProofError
+from codechoir.model.checkpoint import full_config, load_tokenizer, separator_id, write_checkpoint
 from codechoir.model.device import compute_device, compute_dtype
 from codechoir.model.moe import (
     Composed,
@@ -60,12 +61,18 @@ def compose(config: ComposeConfig, inputs: ComposeInputs, out: Path) -> Manifest
     tokenizer = load_tokenizer(inputs.trunk)
     texts = {name: _Texts.read(inputs.documents, name, tokenizer, config) for name in inputs.experts}
     prompt_router = fit_prompt_router(
-        {name: text.prompts for name, text in texts.items()}, int(checked.trunk.config["vocab_size"]), config
+        {name: text.prompts for name, text in texts.items()}, tokenizer, int(checked.trunk.config["vocab_size"]), config
     )
     routers = _fit(checked, prompt_router, texts, config)
     _write(out, checked, routers, prompt_router, config)
     say("compose: proving the fixed route and identical experts")
-    proofs = prove(checked, out, {name: text.calibration[:1, : config.proof_tokens] for name, text in texts.items()})
+    try:
+        proofs = prove(
+            checked, out, {name: text.calibration[:1, : config.proof_tokens] for name, text in texts.items()}
+        )
+    except ProofError:
+        (out / "config.json").unlink()  # what failed is no model that anybody could load by mistake
+        raise
     held_out = {name: _tokens(read_texts(inputs.documents, name, "held_out"), tokenizer) for name in inputs.experts}
     return folder.finish(
         {
@@ -87,13 +94,14 @@ class _Texts:
 
     fit: torch.Tensor
     calibration: torch.Tensor
-    prompts: list[torch.Tensor]
+    prompts: list[Text]
 
     @classmethod
     def read(cls, documents: Path, language: str, tokenizer: Any, config: ComposeConfig) -> _Texts:
         texts = read_texts(documents, language, "train")
         random.Random(config.seed).shuffle(texts)
-        prompts = _tokens(texts[: config.prompt_documents], tokenizer)
+        texts = in_turn(texts)  # no large package speaks for its language
+        prompts = texts[: config.prompt_documents]
         sequences = list(_sequences(texts, tokenizer, config))
         if len(sequences) < 2 or len(prompts) < 5:
             raise InputError(
@@ -108,7 +116,7 @@ class _Texts:
 
 def _tokens(texts: list[Text], tokenizer: Any) -> list[torch.Tensor]:
     """Each document's first tokens, as many as the longest prefix; documents without a token are left out."""
-    longest = 8 * max(PREFIX_LENGTHS)  # characters enough for the longest prefix and a stretch from inside
+    longest = 16 * max(PREFIX_LENGTHS)  # characters enough for the longest prefix
     ids = [tokenizer(text.content[:longest], add_special_tokens=False)["input_ids"] for text in texts]
     return [torch.tensor(document) for document in ids if document]
 
@@ -145,7 +153,7 @@ def _write(out: Path, checked: Plan, routers: TokenRouters, prompt_router: Promp
     write_routing(out, checked.trunk.config, list(checked.experts), prompt_router)
     write_checkpoint(
         out,
-        mixtral_config(checked.trunk.config, len(checked.experts), config.top_k),
+        mixtral_config(full_config(checked.trunk), len(checked.experts), config.top_k),
         _mixtral_tensors(checked, routers, None),
         tokenizer=checked.trunk.folder,
     )

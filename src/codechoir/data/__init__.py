@@ -1,0 +1,1 @@
+"""The curate stage: sources of code in, filtered, deduplicated and split documents out."""

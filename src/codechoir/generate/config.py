@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 from pydantic import Field
 
@@ -20,18 +20,7 @@ ModelChoice = Literal[
     "moe-oracle",
     "moe-uniform",
 ]
-ALL_MODELS: tuple[ModelChoice, ...] = (
-    "base",
-    "trunk",
-    "universal",
-    "experts",
-    "soup",
-    "moe-prompt",
-    "moe-token-top1",
-    "moe-token-top2",
-    "moe-oracle",
-    "moe-uniform",
-)
+ALL_MODELS: tuple[ModelChoice, ...] = get_args(ModelChoice)
 
 
 class GenerateConfig(Config):

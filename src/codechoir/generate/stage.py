@@ -14,14 +14,23 @@ from typing import Any
 
 from codechoir.artifacts import Manifest, StageFolder, write_json
 from codechoir.console import Progress
-from codechoir.documents import Text, read_texts
+from codechoir.documents import Text, in_seeded_order, in_turn, read_texts
 from codechoir.generate.config import GenerateConfig
 from codechoir.generate.models import Folders, home_language, is_oracle, load, model_ids
 from codechoir.model.checkpoint import load_tokenizer
 from codechoir.model.device import compute_device, compute_dtype
 from codechoir.model.engine import Engine, Request
 from codechoir.problems import ProblemSet
-from codechoir.records import Completion, LogLikelihood, Problem, append_record, complete_records, read_json
+from codechoir.records import (
+    Completion,
+    LogLikelihood,
+    Problem,
+    RecordT,
+    append_record,
+    complete_records,
+    read_json,
+    write_records,
+)
 
 VERSION = 1
 MODEL_JSON = "model.json"
@@ -68,9 +77,13 @@ def generate(config: GenerateConfig, languages: Sequence[str], inputs: GenerateI
         problems = inputs.problems.problems if model in completed else {}
         work = _Work(
             model,
-            {name: _unscored(out, model, name, held_out[name]) for name in languages if model in scored},
             {
-                name: _uncompleted(out, model, name, problems[name], config.num_samples)
+                name: _unscored(out, model, name, held_out[name], config.score_batch_size)
+                for name in languages
+                if model in scored
+            },
+            {
+                name: _uncompleted(out, model, name, problems[name], config)
                 for name in languages
                 if name in problems and home_language(model) in (None, name)
             },
@@ -83,12 +96,7 @@ def generate(config: GenerateConfig, languages: Sequence[str], inputs: GenerateI
 
 def choose(texts: Sequence[Text], config: GenerateConfig) -> list[Text]:
     """The held-out files to score: taken in turn from each package, in a seeded order."""
-    by_package: dict[str, list[Text]] = {}
-    for text in sorted(texts, key=lambda text: _order(config.seed, text.key)):
-        by_package.setdefault(text.package, []).append(text)
-    turns = max(map(len, by_package.values()), default=0)
-    in_turn = [files[turn] for turn in range(turns) for _, files in sorted(by_package.items()) if turn < len(files)]
-    return in_turn[: config.held_out_documents]
+    return in_turn(in_seeded_order(texts, config.seed))[: config.held_out_documents]
 
 
 def _run(work: _Work, folders: Folders, config: GenerateConfig, out: Path) -> dict[str, Any]:
@@ -175,18 +183,32 @@ def _complete(
         bar.advance(1, f"{engine.tokens_per_second} tokens/s")
 
 
-def _unscored(out: Path, model: str, language: str, texts: Sequence[Text]) -> list[Text]:
-    done = {record.key for record in complete_records(LogLikelihood, _likelihoods(out, model, language))}
+def _unscored(out: Path, model: str, language: str, texts: Sequence[Text], batch_size: int) -> list[Text]:
+    path = _likelihoods(out, model, language)
+    done = {record.key for record in _whole_batches(LogLikelihood, path, len(texts), batch_size)}
     return [text for text in texts if text.key not in done]
 
 
 def _uncompleted(
-    out: Path, model: str, language: str, problems: Sequence[Problem], num_samples: int
+    out: Path, model: str, language: str, problems: Sequence[Problem], config: GenerateConfig
 ) -> list[tuple[Problem, int]]:
-    records = complete_records(Completion, _completions(out, model, language))
+    tasks = [(problem, sample) for problem in problems for sample in range(config.num_samples)]
+    records = _whole_batches(Completion, _completions(out, model, language), len(tasks), config.batch_size)
     done = {(record.problem, record.sample) for record in records}
-    tasks = [(problem, sample) for problem in problems for sample in range(num_samples)]
     return [(problem, sample) for problem, sample in tasks if (problem.name, sample) not in done]
+
+
+def _whole_batches(kind: type[RecordT], path: Path, num_tasks: int, batch_size: int) -> list[RecordT]:
+    """The records of the batches that a killed run finished; the file is cut after them.
+
+    What else is in a batch moves the last bits of a sequence's logits, so a batch is resumed as a whole: the result is
+    the same as without the kill.
+    """
+    records = complete_records(kind, path)
+    num_whole = len(records) if len(records) == num_tasks else len(records) - len(records) % batch_size
+    if num_whole < len(records):
+        write_records(path, records[:num_whole])
+    return records[:num_whole]
 
 
 def _likelihoods(out: Path, model: str, language: str) -> Path:
@@ -199,8 +221,4 @@ def _completions(out: Path, model: str, language: str) -> Path:
 
 def sample_seed(seed: int, problem: str, sample: int) -> int:
     """The seed of one sample; the same for every model, so that models are compared in pairs."""
-    return int.from_bytes(_order(seed, f"{problem}:{sample}")[:6])
-
-
-def _order(seed: int, key: str) -> bytes:
-    return hashlib.sha256(f"{seed}:{key}".encode()).digest()
+    return int.from_bytes(hashlib.sha256(f"{seed}:{problem}:{sample}".encode()).digest()[:6])

@@ -7,6 +7,8 @@ and a checkpoint appears under its name whole or not at all.
 from __future__ import annotations
 
 import json
+import os
+import re
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -17,7 +19,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from codechoir.artifacts import write_json
+from codechoir.artifacts import disk_full_told, write_json
 from codechoir.errors import IncompatibleModelError, InputError
 from codechoir.records import read_json
 
@@ -72,8 +74,10 @@ def open_checkpoint(folder: Path) -> Checkpoint:
     if not folder.is_dir():
         raise InputError("no such model folder", seen=folder, next_step="give the path of a Hugging Face folder")
     config = read_json(folder / "config.json")
+    if not isinstance(config, dict):
+        raise InputError("the model's config is not a mapping", seen=folder / "config.json")
     if (folder / INDEX).exists():
-        names: dict[str, str] = read_json(folder / INDEX)["weight_map"]
+        names = _index(folder / INDEX)
     elif (folder / SINGLE).exists():
         with _opened(folder / SINGLE) as tensors:
             names = dict.fromkeys(tensors.keys(), SINGLE)
@@ -94,6 +98,18 @@ def open_checkpoint(folder: Path) -> Checkpoint:
     return Checkpoint(folder, config, files)
 
 
+def _index(path: Path) -> dict[str, str]:
+    """Tensor name -> file name. Names that lead out of the folder are refused."""
+    index = read_json(path)
+    names = index.get("weight_map") if isinstance(index, dict) else None
+    if not isinstance(names, dict) or not names:
+        raise InputError("the index of the weights is damaged", seen=path, allowed="a weight_map: tensor to file name")
+    for file in names.values():
+        if not isinstance(file, str) or Path(file).name != file:
+            raise InputError("the index names a file outside its folder", seen=f"{path}: {file}")
+    return names
+
+
 def _opened(path: Path) -> Any:
     try:
         return safe_open(path, framework="pt")
@@ -112,27 +128,31 @@ def write_checkpoint(
 
     `tokenizer` is the folder whose tokenizer files are copied along.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.json").unlink(missing_ok=True)
-    for name in TOKENIZER_FILES:
-        if (tokenizer / name).exists() and folder != tokenizer:
-            shutil.copyfile(tokenizer / name, folder / name)
+    with disk_full_told(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "config.json").unlink(missing_ok=True)
+        for name in TOKENIZER_FILES:
+            if (tokenizer / name).exists() and folder != tokenizer:
+                shutil.copyfile(tokenizer / name, folder / name)
     save_tensors(folder / SINGLE, tensors, {"format": "pt"})
     write_json(folder / "config.json", config)
 
 
 def save_tensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str]) -> None:
-    """Writes one safetensors file, whole or not at all."""
+    """Writes one safetensors file, whole or not at all. Raises DiskFullError."""
     partial = path.with_name(f".{path.name}.partial")
-    try:
-        save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, partial, dict(metadata))
-        partial.replace(path)
-    except SafetensorError as error:
-        if "No space left" in str(error):
-            raise OSError(28, "No space left on device", str(path)) from None
-        raise
-    finally:
-        partial.unlink(missing_ok=True)
+    plain = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
+    with disk_full_told(path):
+        try:
+            save_file(plain, partial, dict(metadata))
+            partial.replace(path)
+        except SafetensorError as error:
+            # The library tells the system's errors by their number in its message alone.
+            if number := re.search(r"os error (\d+)", str(error)):
+                raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from None
+            raise
+        finally:
+            partial.unlink(missing_ok=True)
 
 
 def load_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
@@ -142,17 +162,52 @@ def load_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
 
 
 def load_model(folder: Path, dtype: torch.dtype) -> Any:
-    """The transformers causal LM of a folder, on the CPU, in evaluation mode, without remote code."""
+    """The transformers causal LM of a folder, on the CPU, in evaluation mode, without remote code.
+
+    Raises IncompatibleModelError where transformers does not know the model or its config, InputError where tensors are
+    missing or of another shape: transformers would leave those random.
+    """
+    from huggingface_hub.errors import StrictDataclassError
     from transformers import AutoModelForCausalLM
 
     open_checkpoint(folder)  # our messages for damaged files
     try:
-        model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, use_safetensors=True, local_files_only=True)
-    except ValueError as error:
+        model, loaded = AutoModelForCausalLM.from_pretrained(
+            folder,
+            dtype=dtype,
+            use_safetensors=True,
+            local_files_only=True,
+            trust_remote_code=False,
+            ignore_mismatched_sizes=True,
+            output_loading_info=True,
+        )
+    except (ValueError, StrictDataclassError) as error:
         raise IncompatibleModelError(
             "transformers cannot load this model", seen=f"{folder}: {str(error).splitlines()[0]}"
         ) from None
+    random = [*sorted(loaded["missing_keys"]), *sorted(name for name, *_ in loaded["mismatched_keys"])]
+    if random:
+        raise InputError(
+            "the weights do not fit the model's config",
+            seen=f"{folder}: missing or of another shape: {', '.join(random[:3])}",
+            next_step="copy or download the model again",
+        )
     return model.eval()
+
+
+def full_config(checkpoint: Checkpoint) -> dict[str, Any]:
+    """The folder's config with the defaults of its model class spelled out. Raises IncompatibleModelError."""
+    from huggingface_hub.errors import StrictDataclassError
+    from transformers import AutoConfig
+
+    settings = copy_config(checkpoint.config)
+    try:
+        return dict(AutoConfig.for_model(settings.pop("model_type", ""), **settings).to_dict())
+    except (ValueError, TypeError, StrictDataclassError) as error:
+        raise IncompatibleModelError(
+            "transformers cannot read this model's config",
+            seen=f"{checkpoint.folder / 'config.json'}: {' '.join(str(error).split())}",
+        ) from None
 
 
 def load_tokenizer(folder: Path) -> Any:
@@ -160,7 +215,7 @@ def load_tokenizer(folder: Path) -> Any:
     from transformers import AutoTokenizer
 
     try:
-        return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise InputError("the model folder has no tokenizer", seen=f"{folder}: {str(error).splitlines()[0]}") from None
 

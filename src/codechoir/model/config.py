@@ -70,6 +70,6 @@ def parse_source(text: str) -> HubBase | FolderBase | GgufBase:
     path = Path(text)
     if path.suffix == ".gguf":
         return GgufBase(path=path)
-    if path.exists() or not re.fullmatch(r"[\w.-]+/[\w.-]+", text):
+    if path.exists() or not re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", text):
         return FolderBase(path=path)
     return HubBase(id=text)

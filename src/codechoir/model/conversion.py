@@ -6,6 +6,7 @@ A folder appears under its name whole or not at all.
 from __future__ import annotations
 
 import shutil
+import struct
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ def convert_gguf(file: Path, folder: Path) -> None:
     try:
         tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
         quantised = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.float32)
-    except (ValueError, KeyError, OSError, IndexError) as error:
+    except (ValueError, KeyError, OSError, IndexError, struct.error) as error:
         raise InputError("the GGUF file cannot be read", seen=f"{file}: {error}") from None
     _set_pre_tokenizer(file, tokenizer)
     # transformers marks the model quantised and refuses to save it; its weights are plain, and so is this config.

@@ -46,12 +46,20 @@ class Output:
 
 @dataclass(frozen=True, slots=True)
 class Likelihood:
-    """A text's log-likelihood in nats, over the `num_bytes` bytes that its first tokens cover."""
+    """A text's log-likelihood in nats, over the `num_bytes` bytes (whole characters) that its first tokens cover."""
 
     log_likelihood: float
     num_tokens: int
     num_bytes: int
     route: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class _Beginning:
+    """A text's first tokens, and how many bytes of it they cover."""
+
+    tokens: list[int]
+    num_bytes: int
 
 
 @dataclass(slots=True)
@@ -103,12 +111,12 @@ class Engine:
 
         `experts` is for fixed routing alone. An empty text has likelihood 1.
         """
-        encoded = [self._encode(text)[:max_tokens] for text in texts]
-        order = sorted(range(len(texts)), key=lambda index: -len(encoded[index]))
+        beginnings = [self._beginning(text, max_tokens) for text in texts]
+        order = sorted(range(len(texts)), key=lambda index: -len(beginnings[index].tokens))
         for start in range(0, len(order), self._batch_size):
             chosen = order[start : start + self._batch_size]
             began = time.monotonic()
-            done = self._score_batch([encoded[index] for index in chosen], experts and [experts[i] for i in chosen])
+            done = self._score_batch([beginnings[i] for i in chosen], experts and [experts[i] for i in chosen])
             self.seconds += time.monotonic() - began
             self.num_tokens += sum(likelihood.num_tokens for likelihood in done)
             yield from zip(chosen, done, strict=True)
@@ -117,24 +125,38 @@ class Engine:
         ids: list[int] = self._tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
         return ids
 
-    def _score_batch(self, encoded: Sequence[list[int]], experts: Sequence[str] | None) -> list[Likelihood]:
-        longest = max(len(tokens) for tokens in encoded)
-        tokens_BT = torch.full((len(encoded), longest + 1), self._separator, device=self._model.device)
+    def _decode(self, tokens: list[int], skip_special: bool = False) -> str:
+        text: str = self._tokenizer.decode(tokens, skip_special_tokens=skip_special, clean_up_tokenization_spaces=False)
+        return text
+
+    def _beginning(self, text: str, max_tokens: int) -> _Beginning:
+        """The text's first tokens, without those of a character that the limit cuts in two."""
+        tokens = self._encode(text)
+        if len(tokens) <= max_tokens:
+            return _Beginning(tokens, len(text.encode()))
+        tokens = tokens[:max_tokens]
+        while (covered := self._decode(tokens)).endswith("\ufffd") and not text.startswith(covered):
+            tokens.pop()
+        return _Beginning(tokens, len(covered.encode()))
+
+    def _score_batch(self, texts: Sequence[_Beginning], experts: Sequence[str] | None) -> list[Likelihood]:
+        longest = max(len(text.tokens) for text in texts)
+        tokens_BT = torch.full((len(texts), longest + 1), self._separator, device=self._model.device)
         mask_BT = torch.zeros_like(tokens_BT)
-        for row, tokens in enumerate(encoded):
-            tokens_BT[row, 1 : len(tokens) + 1] = torch.tensor(tokens, dtype=torch.long)
-            mask_BT[row, : len(tokens) + 1] = 1
+        for row, text in enumerate(texts):
+            tokens_BT[row, 1 : len(text.tokens) + 1] = torch.tensor(text.tokens, dtype=torch.long)
+            mask_BT[row, : len(text.tokens) + 1] = 1
         self._fix_routes(experts)
         logits_BTV = self._model(tokens_BT, attention_mask=mask_BT, use_cache=False).logits
-        routes = self._routes(len(encoded))
+        routes = self._routes(len(texts))
         done = []
-        for row, tokens in enumerate(encoded):
+        for row, text in enumerate(texts):
+            num_tokens = len(text.tokens)
             # one row at a time: float32 logits of a whole batch would be the largest thing in memory
             losses = functional.cross_entropy(
-                logits_BTV[row, : len(tokens)].float(), tokens_BT[row, 1 : len(tokens) + 1], reduction="sum"
+                logits_BTV[row, :num_tokens].float(), tokens_BT[row, 1 : num_tokens + 1], reduction="sum"
             )
-            num_bytes = len(self._tokenizer.decode(tokens, clean_up_tokenization_spaces=False).encode())
-            done.append(Likelihood(-float(losses), len(tokens), num_bytes, routes[row]))
+            done.append(Likelihood(-float(losses), num_tokens, text.num_bytes, routes[row]))
         return done
 
     def _complete_batch(self, batch: list[_Sequence]) -> Iterator[tuple[int, Output]]:
@@ -187,7 +209,7 @@ class Engine:
         """The final text and why it ended, or None while it goes on."""
         ended = sequence.tokens[-1] in self._ends
         tokens = sequence.tokens[:-1] if ended else sequence.tokens
-        text: str = self._tokenizer.decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        text = self._decode(tokens, skip_special=True)
         places = [place for place in map(text.find, sequence.request.stop) if place >= 0]
         if places:
             return text[: min(places)], "stop"

@@ -11,7 +11,7 @@ Shapes: B sequences, T tokens, D width, E experts, K experts a token, V vocabula
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -170,7 +170,7 @@ class MoeForCausalLM(nn.Module):
         elif route.routing is Routing.PROMPT:
             mask_BT = torch.ones_like(input_ids_BT) if attention_mask_BT is None else attention_mask_BT
             prefixes = [row[mask.bool()] for row, mask in zip(input_ids_BT, mask_BT, strict=True)]
-            route.experts_B = self.prompt_router.probabilities(prefixes).argmax(dim=-1)
+            route.experts_B = self.prompt_router.probabilities(prefixes).argmax(dim=-1).to(input_ids_BT.device)
         else:
             route.counts_BE = torch.zeros(num_sequences, len(self.experts), device=input_ids_BT.device)
             if route.routing is Routing.UNIFORM:
@@ -197,17 +197,24 @@ def open_composed(folder: Path) -> Composed:
         dense_config, experts = routing["dense_config"], tuple(routing["experts"])
         router = PromptRouter(
             tensors["prompt_router.weight"],
+            tensors["prompt_router.words"],
             routing["prompt_router"]["temperature"],
             routing["prompt_router"]["prefix_tokens"],
         )
-    except KeyError as error:
-        raise InputError("the routing sidecar is damaged", seen=f"{folder / ROUTING_JSON}: no {error}") from None
+    except (KeyError, TypeError) as error:
+        raise InputError(
+            "the routing sidecar is damaged", seen=f"{folder / ROUTING_JSON}: {error}", next_step="compose again"
+        ) from None
     return Composed(checkpoint, dense_config, family_of(dense_config, folder), experts, router)
 
 
 def write_routing(folder: Path, dense_config: dict[str, Any], experts: Sequence[str], router: PromptRouter) -> None:
     """Writes the sidecar beside a composed checkpoint."""
-    save_tensors(folder / ROUTING_TENSORS, {"prompt_router.weight": router.weight_VE}, {"format": "pt"})
+    save_tensors(
+        folder / ROUTING_TENSORS,
+        {"prompt_router.weight": router.weight_FE, "prompt_router.words": router.words_V},
+        {"format": "pt"},
+    )
     write_json(
         folder / ROUTING_JSON,
         {
@@ -238,6 +245,7 @@ def load_composed(folder: Path, routing: Routing, top_k: int, dtype: torch.dtype
 def assemble(composed: Composed, tensors: dict[str, torch.Tensor], route: Route, dtype: torch.dtype) -> MoeForCausalLM:
     """Builds the model from tensors by their Mixtral names; `tensors` is emptied."""
     family, num_layers = composed.family, int(composed.dense_config["num_hidden_layers"])
+    _check_names(composed, num_layers, tensors)
     experts: list[list[dict[str, torch.Tensor]]] = []
     routers = []
     for layer in range(num_layers):
@@ -260,6 +268,22 @@ def assemble(composed: Composed, tensors: dict[str, torch.Tensor], route: Route,
         blocks = [first, *(_with_weights(first, weights) for weights in experts[layer][1:])]
         setattr(module, family.feed_forward, ExpertBlock(blocks, routers[layer], route))
     return MoeForCausalLM(dense, composed.experts, composed.prompt_router, route).eval()
+
+
+def _check_names(composed: Composed, num_layers: int, tensors: Mapping[str, torch.Tensor]) -> None:
+    """Every layer must hold the router and the experts that the sidecar tells of, and no others."""
+    declared = {
+        f"{mixtral_prefix(layer)}{part}.weight"
+        for layer in range(num_layers)
+        for part in ("gate", *(f"experts.{i}.w{j}" for i in range(len(composed.experts)) for j in (1, 2, 3)))
+    }
+    held = {name for name in tensors if ".block_sparse_moe." in name}
+    for name in sorted(declared ^ held):
+        raise InputError(
+            "the composed weights do not fit the routing sidecar",
+            seen=f"{name} is {'missing' if name in declared else 'unknown'} in {composed.checkpoint.folder}",
+            next_step="compose again",
+        )
 
 
 def dense_from_tensors(config: dict[str, Any], tensors: dict[str, torch.Tensor], dtype: torch.dtype) -> Any:

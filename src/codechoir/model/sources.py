@@ -66,7 +66,9 @@ def _from_hub(source: HubBase) -> Base:
     try:
         folder = Path(
             snapshot_download(
-                source.id, revision=source.revision, allow_patterns=["*.json", "*.safetensors", "*.txt", "*.model"]
+                source.id,
+                revision=source.revision,
+                allow_patterns=["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"],
             )
         )
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:

@@ -5,6 +5,7 @@ Knows nothing of languages: `stage.py` decides which branches there are and what
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,15 +53,16 @@ def train_branch(branch: Branch, config: TrainConfig, folder: StageFolder) -> di
         name: model.get_parameter(name).to("cpu", SAVED_DTYPE) if name in trained else tensor
         for name, tensor in source.items()
     }
-    write_checkpoint(folder.path, source.config | {"dtype": "bfloat16"}, tensors, tokenizer=branch.start)
+    settings = {key: value for key, value in source.config.items() if key != "torch_dtype"}  # dtype's older name
+    write_checkpoint(folder.path, settings | {"dtype": "bfloat16"}, tensors, tokenizer=branch.start)
     (folder.path / RESUME).unlink(missing_ok=True)
     tokens = int(branch.sequences.size)
     return {
         "tokens": tokens,
         "steps": len(losses),
-        "first_loss": losses[0],
-        "last_loss": losses[-1],
-        "tokens_per_second": round(tokens / seconds, 1),
+        "first_loss": losses[0] if losses else None,
+        "last_loss": losses[-1] if losses else None,
+        "tokens_per_second": round(tokens / seconds, 1) if losses else None,
         "trainable_parameters": sum(parameter.numel() for parameter in trained.values()),
         "learning_rate": config.learning_rate,
         "precision": str(dtype).removeprefix("torch."),
@@ -90,13 +92,13 @@ def _run_steps(
         for step in range(len(losses), num_steps):
             batch = branch.sequences[step * config.sequences_per_step :][: config.sequences_per_step]
             loss = _accumulate(model, batch, config)
-            if not loss < float("inf"):
+            norm = optimiser.step(learning_rate(step, num_steps, config))
+            if not math.isfinite(loss) or not math.isfinite(norm):
                 raise InputError(
-                    f"the loss of {branch.name} is not finite",
-                    seen=f"{loss} at step {step}",
-                    next_step="lower train.learning_rate",
+                    f"the training of {branch.name} has left the finite numbers",
+                    seen=f"loss {loss}, gradient norm {norm} at step {step}",
+                    next_step="lower train.learning_rate; what was trained before is not lost",
                 )
-            optimiser.step(learning_rate(step, num_steps, config))
             losses.append(round(loss, 5))
             bar.advance(batch.size, f"loss {loss:.3f}")
             if time.monotonic() - saved >= config.checkpoint_seconds and step + 1 < num_steps:

@@ -37,18 +37,19 @@ class MasterAdamW:
             fused=True,
         )
 
-    def step(self, learning_rate: float) -> None:
-        """One update from the parameters' gradients, which are then cleared."""
+    def step(self, learning_rate: float) -> float:
+        """One update from the parameters' gradients, which are then cleared. Returns their norm before clipping."""
         for name, parameter in self._parameters.items():
             assert parameter.grad is not None, name
             self._masters[name].grad = parameter.grad.to(torch.float32)
             parameter.grad = None
-        nn.utils.clip_grad_norm_(self._masters.values(), self._clip_norm)
+        norm = nn.utils.clip_grad_norm_(self._masters.values(), self._clip_norm)
         for group in self._adamw.param_groups:
             group["lr"] = learning_rate
         self._adamw.step()
         self._adamw.zero_grad()
         self._round()
+        return float(norm)
 
     def save(self, path: Path, progress: Mapping[str, Any]) -> None:
         """Writes masters, moments and `progress` (JSON) as one file, whole or not at all."""

@@ -7,7 +7,6 @@ universal model reads exactly what all the experts read, mixed.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from codechoir.documents import Text
+from codechoir.documents import Text, in_seeded_order
 from codechoir.errors import InputError
 from codechoir.train.config import TrainConfig
 
@@ -35,7 +34,7 @@ def pack(texts: Sequence[Text], tokenizer: Any, separator: int, config: TrainCon
     if not texts:
         raise InputError("no training documents", next_step="run the curate stage with more sources")
     wanted = num_sequences * config.sequence_length
-    ordered = sorted(texts, key=lambda text: _order(config.seed, text.key))
+    ordered = in_seeded_order(texts, config.seed)
     stream: list[int] = []
     num_read = 0
     while len(stream) < wanted:
@@ -66,7 +65,3 @@ def _in_turn(blocks: Sequence[Tokens]) -> Tokens:
     """Sequence 0 of every block, then sequence 1 of every block, and so on."""
     stacked: Tokens = np.stack(blocks, axis=1).reshape(-1, blocks[0].shape[1])
     return stacked
-
-
-def _order(seed: int, key: str) -> bytes:
-    return hashlib.sha256(f"{seed}:{key}".encode()).digest()

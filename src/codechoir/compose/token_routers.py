@@ -1,15 +1,13 @@
-"""Routers in closed form: ridge regression from what a router reads to the language label.
+"""Token routers in closed form: ridge regression from what a router reads to the language label.
 
-Token routers: each language's text goes through its own expert; at every layer the state that the layer's router reads
-is summed into XᵀX and XᵀY, and one solve gives the router, without intercept (native formats have none). Prompt router:
-ridge in the dual form over bags of tokens of prefixes of many lengths. Temperatures are calibrated by likelihood on
-sequences that the fit has not seen.
+Each language's text goes through its own expert; at every layer the state that the layer's router reads is summed into
+XᵀX and XᵀY, and one solve gives the router, without intercept (native formats have none). Temperatures are calibrated
+by likelihood on sequences that the fit has not seen.
 """
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -19,10 +17,8 @@ from torch.nn import functional
 from codechoir.compose.config import ComposeConfig
 from codechoir.console import Progress
 from codechoir.model.moe import ExpertBlock, MoeForCausalLM
-from codechoir.model.prompt_router import PromptRouter, bag_of_tokens
 
 TEMPERATURES = tuple(2.0 ** (power / 2) for power in range(-12, 3))
-PREFIX_LENGTHS = (16, 32, 64, 128, 256, 512)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,47 +116,3 @@ def _router_inputs(model: MoeForCausalLM, use: Callable[[int, torch.Tensor], Non
 
 def _blocks(model: MoeForCausalLM) -> list[ExpertBlock]:
     return [module for module in model.modules() if isinstance(module, ExpertBlock)]
-
-
-def fit_prompt_router(
-    documents: Mapping[str, Sequence[torch.Tensor]], vocabulary: int, config: ComposeConfig
-) -> PromptRouter:
-    """Fits on the documents' token ids (1-d tensors), by expert; every fifth document calibrates the temperature."""
-    fit: list[tuple[int, torch.Tensor]] = []
-    held: list[tuple[int, torch.Tensor]] = []
-    rng = random.Random(config.seed)
-    for expert, tokens in enumerate(documents.values()):
-        for number, document in enumerate(tokens):
-            (held if number % 5 == 4 else fit).extend((expert, prefix) for prefix in _prefixes(document, rng))
-    features = bag_of_tokens([prefix for _, prefix in fit], vocabulary)
-    gram_NN = _gram(features)
-    gram_NN.diagonal().add_(config.prompt_ridge * len(fit) / len(documents))
-    labels_N = torch.tensor([expert for expert, _ in fit])
-    # Targets are +1 and -1, and languages weigh the same however many prefixes each has.
-    targets_NE = functional.one_hot(labels_N, len(documents)).float() * 2 - 1
-    weight_VE = torch.sparse.mm(features.T, torch.linalg.solve(gram_NN, targets_NE))
-    scores_ME = torch.sparse.mm(bag_of_tokens([prefix for _, prefix in held], vocabulary), weight_VE)
-    held_M = torch.tensor([expert for expert, _ in held])
-    losses = [float(functional.cross_entropy(scores_ME / temperature, held_M)) for temperature in TEMPERATURES]
-    return PromptRouter(weight_VE.contiguous(), TEMPERATURES[losses.index(min(losses))], config.prefix_tokens)
-
-
-def _prefixes(document: torch.Tensor, rng: random.Random) -> Iterator[torch.Tensor]:
-    """A document's beginning, and a stretch from its inside, each of a random length."""
-    yield document[: rng.choice(PREFIX_LENGTHS)]
-    start = rng.randrange(len(document))
-    yield document[start : start + rng.choice(PREFIX_LENGTHS)]
-
-
-def _gram(features: torch.Tensor) -> torch.Tensor:
-    """FFᵀ of a sparse (N, V) matrix, dense; summed over slices of columns to bound memory."""
-    indices, values = features.indices(), features.values()
-    num_rows, num_columns = features.shape
-    gram_NN = torch.zeros(num_rows, num_rows)
-    for start in range(0, num_columns, 4096):
-        inside = (indices[1] >= start) & (indices[1] < start + 4096)
-        if inside.any():
-            block = torch.zeros(num_rows, 4096)
-            block[indices[0, inside], indices[1, inside] - start] = values[inside]
-            gram_NN.addmm_(block, block.T)
-    return gram_NN

@@ -1,0 +1,108 @@
+"""Fits the prompt router: logistic regression on prefixes of many lengths of the training documents.
+
+A licence header is the same in every language but for its comment marks, and in a real corpus some languages have more
+of them than others. So each document is also read under another document's header, rewritten in its own language's
+marks: the header's words then say nothing, its marks do.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.nn import functional
+
+from codechoir.compose.config import ComposeConfig
+from codechoir.documents import Text
+from codechoir.languages import language
+from codechoir.model.prompt_router import BUCKETS, PromptRouter, hashed_bags, tokens_with_letters
+
+PREFIX_LENGTHS = (16, 32, 64, 128, 256, 512)
+_FIT_LENGTHS = (32, 64, 128, 256, 512, 512)
+_CHARACTERS = 4000  # enough for the longest prefix
+_NUM_HEADERS = 2  # readings under another header, for each document
+_COMMENT = re.compile(r"^\s*(//|/\*|\*|#(?!\s*(include|define|if|ifdef|ifndef|pragma|endif|else|undef)\b|!))")
+_MARKS = re.compile(r"^\s*(//+|/\*+|\*+/|\*|#+)?\s?")
+_TEMPERATURES = tuple(2.0 ** (power / 2) for power in range(-4, 5))
+
+
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """A prefix (1-d token ids) and its language's number."""
+
+    ids: torch.Tensor
+    label: int
+
+
+def fit_prompt_router(
+    texts: Mapping[str, Sequence[Text]], tokenizer: Any, vocabulary: int, config: ComposeConfig
+) -> PromptRouter:
+    """Fits on training documents by language (the experts' order); every fifth document calibrates the temperature."""
+    rng = random.Random(config.seed)
+    headers = [header for documents in texts.values() for header in map(_header, documents) if len(header) > 1]
+    fit: list[_Reading] = []
+    held: list[_Reading] = []
+    for label, (name, documents) in enumerate(texts.items()):
+        for number, document in enumerate(documents):
+            for reading in _readings(document.content, name, headers, rng):
+                ids = tokenizer(reading, add_special_tokens=False, verbose=False)["input_ids"]
+                (held if number % 5 == 4 else fit).append(
+                    _Reading(torch.tensor(ids[: rng.choice(_FIT_LENGTHS)]), label)
+                )
+    words_V = tokens_with_letters(tokenizer, vocabulary)
+    weight_FE = _logistic(fit, words_V, len(texts), config.prompt_penalty)
+    scores_NE = torch.sparse.mm(hashed_bags([reading.ids for reading in held], words_V), weight_FE)
+    labels_N = torch.tensor([reading.label for reading in held])
+    losses = [float(functional.cross_entropy(scores_NE / temperature, labels_N)) for temperature in _TEMPERATURES]
+    return PromptRouter(weight_FE, words_V, _TEMPERATURES[losses.index(min(losses))], config.prefix_tokens)
+
+
+def _readings(content: str, name: str, headers: Sequence[Sequence[str]], rng: random.Random) -> list[str]:
+    """A document's beginning, a stretch from its inside, and either of them under other documents' headers."""
+    start = rng.randrange(max(1, len(content) - 400))
+    readings = [content[:_CHARACTERS], content[start : start + _CHARACTERS]]
+    if headers:
+        readings += [
+            _as_comment(rng.choice(headers), name, rng) + rng.choice(readings[:2]) for _ in range(_NUM_HEADERS)
+        ]
+    return [reading for reading in readings if reading.strip()]
+
+
+def _header(document: Text) -> list[str]:
+    """The lines of the comment that a document begins with, without their marks."""
+    lines = []
+    for line in document.content[:_CHARACTERS].splitlines():
+        if not _COMMENT.match(line):
+            break
+        lines.append(_MARKS.sub("", line).rstrip(" */"))
+    return lines
+
+
+def _as_comment(header: Sequence[str], name: str, rng: random.Random) -> str:
+    """The header's lines as a comment of the language; where lines begin with `//`, half the time as a block."""
+    mark = language(name).line_comment
+    if mark == "//" and rng.random() < 0.5:
+        return "/*\n" + "".join(f" * {line}".rstrip() + "\n" for line in header) + " */\n"
+    return "".join(f"{mark} {line}".rstrip() + "\n" for line in header)
+
+
+def _logistic(readings: Sequence[_Reading], words_V: torch.Tensor, num_experts: int, penalty: float) -> torch.Tensor:
+    """Multinomial logistic regression with an L2 penalty, by L-BFGS; the weights, float32 (F, E)."""
+    features_NF = hashed_bags([reading.ids for reading in readings], words_V)
+    labels_N = torch.tensor([reading.label for reading in readings])
+    weight_FE = torch.zeros(BUCKETS, num_experts, requires_grad=True)
+    solver = torch.optim.LBFGS([weight_FE], max_iter=100, line_search_fn="strong_wolfe")
+
+    def loss() -> float:
+        solver.zero_grad()
+        value = functional.cross_entropy(torch.sparse.mm(features_NF, weight_FE), labels_N)
+        value = value + penalty * weight_FE.pow(2).sum()
+        torch.autograd.backward(value)
+        return float(value.detach())
+
+    solver.step(loss)  # type: ignore[no-untyped-call]
+    return weight_FE.detach()
