@@ -1,4 +1,4 @@
-"""What holds for every test, and what many share: a small corpus, a command line that starts at once, a finished run."""
+"""What holds for every test, and what many share: a corpus, a command line that starts at once, a finished run."""
 
 from __future__ import annotations
 
@@ -24,6 +24,9 @@ if TYPE_CHECKING:  # torch is imported only where a test asks for a model
 settings.register_profile("codechoir", deadline=None, derandomize=True)
 settings.load_profile("codechoir")
 
+# Small models are fastest on one thread, and tests that run beside others do not wait for a core.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 TESTS = Path(__file__).parent
 TINY = TESTS.parent / "recipes" / "tiny.yaml"
 
@@ -36,6 +39,14 @@ class Result:
     stdout: str
     stderr: str
 
+    def refusal(self) -> str:
+        """The one message of a command that the user has got wrong; no result, no traceback."""
+        assert (self.code, self.stdout) == (2, ""), self
+        assert "Traceback" not in self.stderr
+        before, _, message = self.stderr.partition("error: ")
+        assert message and "rror: " not in before + message, self.stderr
+        return message
+
 
 Codechoir = Callable[..., Result]
 
@@ -45,6 +56,7 @@ def codechoir(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Codechoir]:
     """Runs the command line in a process of its own, forked from one that has already imported torch."""
     scratch = tmp_path_factory.mktemp("codechoir")
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CODECHOIR_CACHE": str(scratch / "cache")}
+    environment["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"  # as `main` sets it before transformers is imported
     server = subprocess.Popen(
         [sys.executable, str(TESTS / "zygote.py")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment
     )
@@ -93,7 +105,9 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
             script = [f"'use strict';\n// module {number}\n"]
             for part in range(number, number + 6):
                 python.append(f"def grow_{part}(value):\n    if value > {part}:\n        return math.sqrt(value)\n")
-                script.append(f"function grow{part}(value) {{\n  return value > {part} ? Math.sqrt(value) : null;\n}}\n")
+                script.append(
+                    f"function grow{part}(value) {{\n  return value > {part} ? Math.sqrt(value) : null;\n}}\n"
+                )
             (root / package / f"m{number}.py").write_text("\n".join(python))
             (root / package / f"m{number}.js").write_text("\n".join(script))
     return root
@@ -141,6 +155,7 @@ def finished_run(tiny: list[str], tmp_path_factory: pytest.TempPathFactory) -> P
     done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout == "run/report/index.html\n"
+    assert "Loading weights" not in done.stderr  # transformers' own progress
     return root / "run"
 
 

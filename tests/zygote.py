@@ -7,16 +7,23 @@ limits and signals of its own. Requests are JSON lines on stdin, each answered b
 `root`, so a run can be killed at any moment without guessing at times.
 """
 
+import gc
 import json
 import os
 import resource
 import shutil
 import sys
+import traceback
 from typing import Any
 
-from codechoir import pipeline  # noqa: F401  (torch and the stages, once)
+# Imported for the forks: torch, the stages, and what transformers itself imports only when it is needed.
+import transformers.conversion_mapping
+import transformers.models.llama.modeling_llama
+import transformers.models.mixtral.modeling_mixtral  # noqa: F401
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast  # noqa: F401
+
+from codechoir import pipeline  # noqa: F401
 from codechoir.cli.main import main
-from codechoir.data import licences, stage  # noqa: F401
 from codechoir.generate import single  # noqa: F401
 
 
@@ -26,14 +33,14 @@ def become(request: dict[str, Any]) -> None:
         [(request["stdin"], os.O_RDONLY), (request["stdout"], os.O_WRONLY), (request["stderr"], os.O_WRONLY)]
     ):
         os.dup2(os.open(name, flags | os.O_CREAT), number)
-    sys.stdin = open(0, encoding="utf-8", closefd=False)
+    sys.stdin = os.fdopen(0, encoding="utf-8", closefd=False)
     os.chdir(request["cwd"])
     os.environ |= request["env"]
     if request["hidden"]:
         which = shutil.which
         shutil.which = lambda name, *a, **more: None if name in request["hidden"] else which(name, *a, **more)
     if request["file_limit"]:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (request["file_limit"], request["file_limit"]))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (request["file_limit"], resource.RLIM_INFINITY))
     if request["signal"]:
         touches = 0
 
@@ -47,15 +54,25 @@ def become(request: dict[str, Any]) -> None:
 
         sys.addaudithook(count)
     sys.argv = ["codechoir", *request["arguments"]]
-    main()
+    code = 0
+    try:
+        main()
+    except SystemExit as ended:
+        code = ended.code if isinstance(ended.code, int) else ended.code is not None
+    except BaseException:
+        traceback.print_exc()
+        code = 1
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)  # to take an interpreter that holds torch apart takes a second
 
 
 def serve() -> None:
+    gc.freeze()  # the forks share these objects' memory as long as nobody visits them
     for line in sys.stdin:
         child = os.fork()
         if child == 0:
             become(json.loads(line))
-            sys.exit(0)
         _, status = os.waitpid(child, 0)
         print(os.waitstatus_to_exitcode(status), flush=True)  # noqa: T201
 

@@ -39,7 +39,9 @@ class GenerateConfig(Config):
     top_p: float = Field(0.95, gt=0, le=1, description="nucleus of sampling; greedy ignores it")
     max_tokens: int = Field(256, ge=1, description="tokens of a completion at most")
     batch_size: int = Field(16, ge=1, description="sequences in a batch when completing")
-    score_batch_size: int = Field(4, ge=1, description="files in a batch when scoring; bounds memory")
+    score_batch_size: int = Field(
+        1, ge=1, description="files in a batch when scoring; on a CPU more only pad, on a GPU more are faster"
+    )
     precision: Literal["auto", "bfloat16", "float32"] = Field(
         "auto", description="compute format; auto is bfloat16 where the hardware multiplies in it"
     )

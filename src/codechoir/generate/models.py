@@ -87,8 +87,10 @@ def load(model: str, folders: Folders, dtype: torch.dtype) -> LoadedModel:
 def _average(folders: Sequence[Path], dtype: torch.dtype) -> Any:
     """The dense model whose every weight is the mean of the folders' weights (model soups, arXiv 2203.05482)."""
     checkpoints = [open_checkpoint(folder) for folder in folders]
-    tensors = {
-        name: torch.stack([checkpoint.read(name).float() for checkpoint in checkpoints]).mean(dim=0).to(dtype)
-        for name in checkpoints[0].files
-    }
+    tensors: dict[str, torch.Tensor] = {}
+    for name in checkpoints[0].files:
+        total = checkpoints[0].read(name).double()  # so that the mean of equal weights is that weight
+        for checkpoint in checkpoints[1:]:
+            total += checkpoint.read(name)
+        tensors[name] = (total / len(checkpoints)).to(dtype)
     return dense_from_tensors(checkpoints[0].config, tensors, dtype)

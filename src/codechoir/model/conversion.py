@@ -23,11 +23,14 @@ def convert_gguf(file: Path, folder: Path) -> None:
     """Dequantises a GGUF file into a Hugging Face folder that appears whole. Raises InputError."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
-        quantised = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.float32)
-    except (ValueError, KeyError, OSError, IndexError, struct.error) as error:
-        raise InputError("the GGUF file cannot be read", seen=f"{file}: {error}") from None
+    # transformers prefers a tokenizer.json that lies beside the file, whoever's it is: let nothing lie there.
+    with tempfile.TemporaryDirectory(prefix="codechoir-gguf-") as alone:
+        (Path(alone) / "model.gguf").symlink_to(file.resolve())
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(alone, gguf_file="model.gguf")
+            quantised = AutoModelForCausalLM.from_pretrained(alone, gguf_file="model.gguf", dtype=torch.float32)
+        except (ValueError, KeyError, OSError, IndexError, struct.error) as error:
+            raise InputError("the GGUF file cannot be read", seen=f"{file}: {error}") from None
     _set_pre_tokenizer(file, tokenizer)
     # transformers marks the model quantised and refuses to save it; its weights are plain, and so is this config.
     config = {key: value for key, value in quantised.config.to_dict().items() if key != "quantization_config"}

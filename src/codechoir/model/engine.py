@@ -147,7 +147,8 @@ class Engine:
             tokens_BT[row, 1 : len(text.tokens) + 1] = torch.tensor(text.tokens, dtype=torch.long)
             mask_BT[row, : len(text.tokens) + 1] = 1
         self._fix_routes(experts)
-        logits_BTV = self._model(tokens_BT, attention_mask=mask_BT, use_cache=False).logits
+        padding = None if bool(mask_BT.all()) else mask_BT  # attention without a mask is faster
+        logits_BTV = self._model(tokens_BT, attention_mask=padding, use_cache=False).logits
         routes = self._routes(len(texts))
         done = []
         for row, text in enumerate(texts):

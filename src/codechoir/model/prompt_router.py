@@ -2,8 +2,8 @@
 
 A prefix is a bag of its tokens and of its pairs of neighbouring tokens, hashed into buckets. Layout and punctuation
 tell languages apart, words hardly do (a licence text says nothing of the language below it), so what is letters alone
-counts a quarter. A linear map gives each expert a score, a softmax at the calibrated temperature its probability. The router
-lives in the sidecar files beside a composed checkpoint.
+counts a quarter. A linear map gives each expert a score, a softmax at the calibrated temperature its probability. The
+router lives in the sidecar files beside a composed checkpoint.
 
 Shapes: N prefixes, F buckets, E experts, V vocabulary.
 """
@@ -48,7 +48,8 @@ def hashed_bags(prefixes: Sequence[torch.Tensor], words_V: torch.Tensor) -> torc
 
     A bucket's value is log(1 + weighted count) of the tokens and pairs that fall into it, before scaling.
     """
-    rows, columns, values = [], [], []
+    none = torch.zeros(0, dtype=torch.long)  # without prefixes, a matrix of no rows
+    rows, columns, values = [none], [none], [none.float()]
     for row, ids in enumerate(prefixes):
         words = words_V[ids]
         tokens = ids * _TOKEN_FACTOR % BUCKETS

@@ -17,7 +17,9 @@ class TrainConfig(Config):
     sequences_per_forward: int = Field(2, ge=1, description="sequences in one forward pass; bounds memory")
     trunk_sequences: int = Field(64, ge=0, description="sequences a language that the shared trunk sees")
     expert_sequences: int = Field(32, ge=1, description="sequences that each language's expert sees after the trunk")
-    document_tokens: int = Field(4096, ge=8, description="a longer document is cut after so many tokens")
+    document_tokens: int = Field(
+        512, ge=8, description="a longer document is cut after so many tokens; fewer show more documents"
+    )
     trainable: Literal["feed-forward", "all"] = Field(
         "feed-forward", description="weights that the trunk trains; experts and the universal train feed-forward only"
     )

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from codechoir.documents import Text, in_seeded_order
+from codechoir.documents import Text, in_seeded_order, in_turn
 from codechoir.errors import InputError
 from codechoir.train.config import TrainConfig
 
@@ -34,7 +34,7 @@ def pack(texts: Sequence[Text], tokenizer: Any, separator: int, config: TrainCon
     if not texts:
         raise InputError("no training documents", next_step="run the curate stage with more sources")
     wanted = num_sequences * config.sequence_length
-    ordered = in_seeded_order(texts, config.seed)
+    ordered = in_turn(in_seeded_order(texts, config.seed))  # no large package crowds out the others
     stream: list[int] = []
     num_read = 0
     while len(stream) < wanted:

@@ -1,0 +1,119 @@
+"""Recipes: those that ship, the round trip of a resolved one, and what is said of a wrong one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from pydantic import BaseModel
+
+from codechoir.errors import ConfigError, InputError
+from codechoir.recipe import Recipe, described, load_recipe, resolved
+
+RECIPES = sorted((Path(__file__).parent.parent / "recipes").glob("*.yaml"))
+SMALL = """
+name: small
+curate: {sources: [{kind: folder, path: src, licence: MIT}]}
+"""
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Path:
+    path = tmp_path / "small.yaml"
+    path.write_text(SMALL)
+    return path
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_the_recipes_that_ship_are_valid(path: Path) -> None:
+    recipe = load_recipe(path)
+    assert recipe.name == path.stem
+    for name in recipe.languages:  # every language has a source, and packages held out
+        assert any(name in source.languages for source in recipe.curate.sources)
+    held_out = {package for packages in recipe.curate.held_out.values() for package in packages}
+    names = {source.package.name for source in recipe.curate.sources if source.kind == "package"}
+    assert held_out < names
+
+
+def test_the_two_recipes_of_the_documentation_ship() -> None:
+    assert {"default", "tiny"} <= {path.stem for path in RECIPES}
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_a_resolved_recipe_is_the_recipe(path: Path, tmp_path: Path) -> None:
+    recipe = load_recipe(path)
+    (tmp_path / "resolved.yaml").write_text(resolved(recipe))
+    assert load_recipe(tmp_path / "resolved.yaml") == recipe
+    assert resolved(load_recipe(tmp_path / "resolved.yaml")) == resolved(recipe)
+
+
+def leaves(value: Any, prefix: str = "") -> Iterator[str]:
+    """The key paths of a plain value, mappings of free keys and plain lists being leaves."""
+    if isinstance(value, dict) and not prefix.endswith("held_out."):
+        for key, inner in value.items():
+            yield from leaves(inner, f"{prefix}{key}.")
+    elif isinstance(value, list) and value and isinstance(value[0], dict):
+        for number, inner in enumerate(value):
+            yield from leaves(inner, f"{prefix}{number}.")
+    else:
+        yield prefix.removesuffix(".")
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_every_value_in_force_is_described(path: Path) -> None:
+    recipe = load_recipe(path)
+    lines = list(described(recipe))
+    assert [key for key, _, _ in lines] == list(leaves(yaml.safe_load(resolved(recipe))))
+    assert all(description for _, _, description in lines)
+    assert ("train.learning_rate", recipe.train.learning_rate) in [(key, value) for key, value, _ in lines]
+
+
+def test_overrides(small: Path) -> None:
+    recipe = load_recipe(small, ["train.seed=7", "languages=[cpp, python]", "base={kind: random, layers: 3}"])
+    assert (recipe.train.seed, recipe.languages) == (7, ("cpp", "python"))
+    assert recipe.base.model_dump() == {"kind": "random", "layers": 3, "width": 64, "seed": 0}
+
+
+def test_a_recipe_needs_only_a_name_and_sources(small: Path) -> None:
+    recipe = load_recipe(small)
+    assert recipe.languages == ("python", "java", "javascript", "cpp")
+    assert recipe.base.kind == "wheel"
+    assert all(isinstance(getattr(recipe, name), BaseModel) for name in Recipe.model_fields if name not in
+               ("name", "languages"))  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("override", "what", "said"),
+    [
+        ("trian.seed=1", "unknown key", "did you mean 'train'"),
+        ("train.sead=1", "unknown key", "did you mean 'seed'"),
+        ("base={kind: random, layer: 3}", "unknown key", "did you mean 'layers'"),
+        ("languages=[python, cobol]", "not allowed", "distinct languages of python, java, javascript, cpp"),
+        ("languages=[python, python]", "not allowed", "distinct languages"),
+        ("languages=[python]", "not allowed", "at least 2"),
+        ("name=a/b", "not allowed", "pattern"),
+        ("name=..", "not allowed", "pattern"),
+        ("train.learning_rate=0", "not allowed", "greater than 0"),
+        ("train.learning_rate=.nan", "not allowed", "finite"),
+        ("train.precision=float16", "not allowed", "'float32'"),
+        ("generate.score=[moe]", "not allowed", "'moe-prompt'"),
+        ("base={kind: magic}", "not allowed", "'wheel'"),
+        ("curate=null", "not allowed", "curate"),
+    ],
+)
+def test_what_is_refused(small: Path, override: str, what: str, said: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_recipe(small, [override])
+    message = caught.value.message()
+    assert what in message
+    assert said in message
+    assert override.partition("=")[0].split(".")[0] in message
+    assert str(small) in message
+
+
+def test_a_missing_recipe(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no such recipe"):
+        load_recipe(tmp_path / "none.yaml")
