@@ -13,6 +13,9 @@ from codechoir import documents
 from codechoir.documents import (
     DOCUMENT_SCHEMA,
     STACK_SCHEMA,
+    Text,
+    in_seeded_order,
+    in_turn,
     parquet_columns,
     read_parquet,
     read_texts,
@@ -32,6 +35,18 @@ max_issues_repo_path max_issues_repo_name max_issues_repo_head_hexsha max_issues
 
 def row(key: str, content: str = "x", split: str = "train") -> dict[str, Any]:
     return {"key": key, "content": content, "split": split, "package": "p", "lang": "Python", "size": len(content)}
+
+
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.integers()), unique=True), st.integers())
+def test_in_turn_no_package_is_more_than_one_file_ahead(names: list[tuple[str, int]], seed: int) -> None:
+    texts = [Text(f"{package}/{number}", package, "") for package, number in names]
+    ordered = in_turn(in_seeded_order(texts, seed))
+    assert sorted(text.key for text in ordered) == sorted(text.key for text in texts)
+    assert ordered == in_turn(in_seeded_order(texts[::-1], seed))
+    totals = {package: sum(text.package == package for text in texts) for package in "abc"}
+    for end in range(len(ordered)):
+        taken = {package: sum(text.package == package for text in ordered[:end]) for package in "abc"}
+        assert all(taken[package] >= min(max(taken.values()) - 1, totals[package]) for package in "abc")
 
 
 def test_the_columns_are_the_published_sets() -> None:

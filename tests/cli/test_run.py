@@ -146,6 +146,14 @@ def test_a_folder_that_is_not_ours_is_left_alone(codechoir, tiny: list[str], tmp
     assert unfinished(tmp_path / "run")
 
 
+def test_a_recipe_is_not_overwritten_by_its_own_run(codechoir, tiny: list[str], tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(before := "# mine\n" + Path(tiny[1]).read_text())
+    message = codechoir("run", recipe, *tiny[2:], "--out", tmp_path).refusal()
+    assert message.startswith(f"the run's folder would overwrite the recipe\n  seen:    {recipe}")
+    assert recipe.read_text() == before
+
+
 def test_an_output_folder_that_cannot_be(codechoir, tiny: list[str], tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     assert str(tmp_path / "file") in codechoir(*tiny, "--out", tmp_path / "file" / "run").refusal()

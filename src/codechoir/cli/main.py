@@ -37,7 +37,8 @@ for _command in (run.run, recipe.recipe, compose.compose, generate.generate, eva
 def main() -> None:
     """Runs the command line and exits."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # our own progress lines do
+    os.environ.setdefault("TQDM_DISABLE", "1")
     try:
         codechoir.main(standalone_mode=False)
     except click.ClickException as error:

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from codechoir.console import say
 from codechoir.errors import InputError
 from codechoir.model.checkpoint import write_checkpoint
 
@@ -22,6 +23,8 @@ CONVERSION_VERSION = 1  # part of a cached folder's name
 def convert_gguf(file: Path, folder: Path) -> None:
     """Dequantises a GGUF file into a Hugging Face folder that appears whole. Raises InputError."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    say(f"base: dequantising {file.name} (once)")
 
     # transformers prefers a tokenizer.json that lies beside the file, whoever's it is: let nothing lie there.
     with tempfile.TemporaryDirectory(prefix="codechoir-gguf-") as alone:

@@ -26,6 +26,8 @@ CAUTIONS = (
     "quantisation or a return from chat to code, which any further training brings.",
     "The intervals are over held-out files (or problems) alone. They leave out what another training seed would "
     "change, and files of one package are alike, so the intervals are if anything too narrow.",
+    "When a file is scored, prompt routing reads the beginning of that very file, up to the router's prefix length; a "
+    "completion's route is chosen from its prompt alone.",
     "Oracle routing is told the language and is a bound, not a system; uniform routing and the soup are controls.",
 )
 
