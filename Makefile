@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 RECIPE ?= recipes/default.yaml
 
-.PHONY: demo test check fix setup system clean
+.PHONY: demo test check fix docs setup system clean
 
 demo: setup  ## the main job on the embedded default base: runs/default/report/index.html
 	$(BIN)/codechoir run $(RECIPE)
@@ -20,6 +20,9 @@ check: setup  ## formatter, linter, types
 fix: setup  ## format and mend what the linter can
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+docs: setup  ## docs/cli.md from --help
+	$(BIN)/python tools/write-cli-reference.py
 
 setup: system $(VENV)/.installed
 

@@ -7,7 +7,7 @@ Out, a folder a model: `LANG.likelihood.jsonl` (LogLikelihood a line), `LANG.jso
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -108,9 +108,13 @@ def _run(work: _Work, folders: Folders, config: GenerateConfig, out: Path) -> di
     writer = Engine(model, tokenizer, config.batch_size)
     with Progress(f"generate {work.model}", work.num_items, "items") as bar:
         for language, texts in work.score.items():
-            _score(scorer, work.model, language, texts, config, out, bar)
+            for scored in _scored(scorer, work.model, language, texts, config.held_out_tokens):
+                append_record(_likelihoods(out, work.model, language), scored)
+                bar.advance(1, f"{scorer.tokens_per_second} tokens/s")
         for language, tasks in work.complete.items():
-            _complete(writer, work.model, language, tasks, config, out, bar)
+            for completed in _completed(writer, work.model, language, tasks, config):
+                append_record(_completions(out, work.model, language), completed)
+                bar.advance(1, f"{writer.tokens_per_second} tokens/s")
     return {
         "active_parameters": loaded.active_parameters,
         "scored_tokens_per_second": scorer.tokens_per_second,
@@ -118,19 +122,13 @@ def _run(work: _Work, folders: Folders, config: GenerateConfig, out: Path) -> di
     }
 
 
-def _score(
-    engine: Engine,
-    model: str,
-    language: str,
-    texts: Sequence[Text],
-    config: GenerateConfig,
-    out: Path,
-    bar: Progress,
-) -> None:
+def _scored(
+    engine: Engine, model: str, language: str, texts: Sequence[Text], max_tokens: int
+) -> Iterator[LogLikelihood]:
+    """The log-likelihood of each text, as batches are done."""
     experts = [language] * len(texts) if is_oracle(model) else None
-    contents = [text.content for text in texts]
-    for index, scored in engine.log_likelihoods(contents, config.held_out_tokens, experts):
-        record = LogLikelihood(
+    for index, scored in engine.log_likelihoods([text.content for text in texts], max_tokens, experts):
+        yield LogLikelihood(
             model=model,
             language=language,
             key=texts[index].key,
@@ -140,19 +138,12 @@ def _score(
             log_likelihood=scored.log_likelihood,
             route=scored.route,
         )
-        append_record(_likelihoods(out, model, language), record)
-        bar.advance(1, f"{engine.tokens_per_second} tokens/s")
 
 
-def _complete(
-    engine: Engine,
-    model: str,
-    language: str,
-    tasks: Sequence[tuple[Problem, int]],
-    config: GenerateConfig,
-    out: Path,
-    bar: Progress,
-) -> None:
+def _completed(
+    engine: Engine, model: str, language: str, tasks: Sequence[tuple[Problem, int]], config: GenerateConfig
+) -> Iterator[Completion]:
+    """The completion of each (problem, sample), as batches are done."""
     requests = [
         Request(
             problem.prompt,
@@ -167,7 +158,7 @@ def _complete(
     ]
     for index, output in engine.complete(requests):
         problem, sample = tasks[index]
-        record = Completion(
+        yield Completion(
             model=model,
             language=language,
             problem=problem.name,
@@ -179,8 +170,6 @@ def _complete(
             num_tokens=output.num_tokens,
             route=output.route,
         )
-        append_record(_completions(out, model, language), record)
-        bar.advance(1, f"{engine.tokens_per_second} tokens/s")
 
 
 def _unscored(out: Path, model: str, language: str, texts: Sequence[Text], batch_size: int) -> list[Text]:
