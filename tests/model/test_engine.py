@@ -5,7 +5,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from transformers import TemperatureLogitsWarper, TopPLogitsWarper
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast, TemperatureLogitsWarper, TopPLogitsWarper
 
 from codechoir.model.checkpoint import load_model, load_tokenizer
 from codechoir.model.engine import Engine, Request, _draw, _generator, _Sequence
@@ -262,3 +263,66 @@ def test_a_texts_score_and_route_do_not_hang_on_the_batch(composed, tokenizer, r
 def test_texts_of_like_length_share_a_batch(model, tokenizer):
     order = [index for index, _ in Engine(model, tokenizer, 2).log_likelihoods(["a", "b" * 9, "c" * 3, "d" * 8], 50)]
     assert order == [1, 3, 2, 0]
+
+
+@pytest.fixture(scope="module")
+def merging():
+    """A tokenizer that makes one token of a line's end and the indentation after it, as most do."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    merges = [("Ċ", "Ġ"), ("ĊĠ", "Ġ")]
+    pieces = ["<|endoftext|>", *alphabet, "ĊĠ", "ĊĠĠ"]
+    bpe = Tokenizer(models.BPE(vocab={piece: index for index, piece in enumerate(pieces)}, merges=merges))
+    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    bpe.decoder = decoders.ByteLevel()
+    return PreTrainedTokenizerFast(tokenizer_object=bpe, eos_token="<|endoftext|>")
+
+
+class Wishes:
+    """A model that wants the same tokens in the same order, whatever the prompt, and shows the prompts it was given."""
+
+    device = torch.device("cpu")
+
+    def __init__(self, vocabulary, *wishes):
+        self.vocabulary, self.wishes, self.prompts, self.step = vocabulary, wishes, [], 0
+
+    def __call__(self, tokens, **_):
+        self.prompts += tokens.tolist() if self.step == 0 else []
+        logits = torch.zeros(len(tokens), 1, self.vocabulary)
+        for rank, token in enumerate(self.wishes[self.step]):
+            logits[:, :, token] = 9.0 - rank
+        self.step += 1
+        return SimpleNamespace(logits=logits, past_key_values=SimpleNamespace(batch_select_indices=lambda _: None))
+
+
+def test_a_prompt_that_ends_inside_a_token_is_healed(merging):
+    ids = merging.get_vocab()
+    # Unhealed, the model would take "x" (its favourite); healed, what begins with a line's end: the indented line.
+    model = Wishes(len(ids), [ids["x"], ids["ĊĠĠ"], ids["Ċ"]], [ids["y"]], [ids["z"]])
+    (found,) = completed(Engine(model, merging, 1), [Request("a:\n", (), 3)])
+    assert (found.text, found.finish, found.num_tokens) == ("  yz", "length", 3)
+    assert merging.convert_ids_to_tokens(model.prompts[0]) == ["<|endoftext|>", "a", ":"]
+
+
+def test_a_token_that_only_gives_back_the_prompts_end_is_not_counted(merging):
+    ids = merging.get_vocab()
+    model = Wishes(len(ids), [ids["Ċ"]], [ids["y"]], [ids["z"]])
+    (found,) = completed(Engine(model, merging, 1), [Request("a:\n", (), 2)])
+    assert (found.text, found.num_tokens) == ("yz", 2)
+
+
+def test_a_prompt_that_ends_in_a_word_is_left_as_it_is(merging):
+    ids = merging.get_vocab()
+    model = Wishes(len(ids), [ids["x"]])
+    (found,) = completed(Engine(model, merging, 1), [Request("a\nb", (), 1)])
+    assert found.text == "x"
+    assert merging.convert_ids_to_tokens(model.prompts[0]) == ["<|endoftext|>", "a", "Ċ", "b"]
+
+
+@pytest.mark.network
+@pytest.mark.real
+def test_the_embedded_base_goes_on_with_the_body_after_a_docstring(embedded_base):
+    engine = Engine(load_model(embedded_base, torch.float32), load_tokenizer(embedded_base), 2)
+    prompt = 'def add(a, b):\n    """Return the sum of a and b."""\n'
+    (found,) = completed(engine, [Request(prompt, ("\ndef", "\n#", "\nif", "\nclass"), 24)])
+    compile(prompt + found.text, "completion", "exec")
+    assert found.text.startswith("    return")

@@ -3,6 +3,10 @@
 Knows tokens, batches, stops and seeds; nothing of problems, languages or files. Requests are sorted by length and
 batched; a finished sequence leaves its batch at once. A sampled sequence draws from a generator of its own, so its seed
 fixes its draws whatever else is in the batch.
+
+A prompt that ends in white space ends inside what tokenizers make one token (a line's end and the next line's
+indentation), and a model asked to go on from there is lost. So its last token is taken back, and the first new token
+must begin with it (token healing).
 """
 
 from __future__ import annotations
@@ -70,7 +74,13 @@ class _Sequence:
     request: Request
     prompt: list[int]
     generator: torch.Generator
+    healed: int | None = None  # the token taken back from the prompt's end
     tokens: list[int] = field(default_factory=list)
+
+    @property
+    def num_new(self) -> int:
+        """Tokens generated, one that only gives back what was taken not counted."""
+        return len(self.tokens) - (bool(self.tokens) and self.tokens[0] == self.healed)
 
 
 class Engine:
@@ -80,6 +90,7 @@ class Engine:
         self._model, self._tokenizer, self._batch_size = model, tokenizer, batch_size
         self._separator = separator_id(tokenizer)
         self._ends = {self._separator, tokenizer.eos_token_id}
+        self._barred: dict[int, torch.Tensor] = {}  # healed token -> tokens (V) that do not begin with it
         self.seconds = 0.0
         self.num_tokens = 0
 
@@ -91,10 +102,7 @@ class Engine:
     @torch.no_grad()
     def complete(self, requests: Sequence[Request]) -> Iterator[tuple[int, Output]]:
         """Yields (index of the request, output), batch by batch, longest prompts first."""
-        sequences = [
-            _Sequence(index, request, self._encode(request.prompt), _generator(request.seed))
-            for index, request in enumerate(requests)
-        ]
+        sequences = [self._sequence(index, request) for index, request in enumerate(requests)]
         sequences.sort(key=lambda sequence: -len(sequence.prompt))
         for start in range(0, len(sequences), self._batch_size):
             began = time.monotonic()
@@ -120,6 +128,11 @@ class Engine:
             self.seconds += time.monotonic() - began
             self.num_tokens += sum(likelihood.num_tokens for likelihood in done)
             yield from zip(chosen, done, strict=True)
+
+    def _sequence(self, index: int, request: Request) -> _Sequence:
+        tokens = self._encode(request.prompt)
+        healed = tokens.pop() if tokens and self._decode(tokens[-1:]).isspace() else None
+        return _Sequence(index, request, tokens, _generator(request.seed), healed)
 
     def _encode(self, text: str) -> list[int]:
         ids: list[int] = self._tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
@@ -185,14 +198,17 @@ class Engine:
             logits_BV = out.logits[:, -1].float()
             kept = []
             for row, sequence in enumerate(batch):
-                sequence.tokens.append(_draw(logits_BV[row], sequence))
+                logits_V = logits_BV[row]
+                if sequence.healed is not None and not sequence.tokens:
+                    logits_V = logits_V.masked_fill(self._not_beginning_with(sequence.healed, logits_V), float("-inf"))
+                sequence.tokens.append(_draw(logits_V, sequence))
                 finished = self._finished(sequence)
                 if finished is None:
                     kept.append(row)
                 else:
                     text, finish = finished
                     route = self._routes(len(batch))[row]
-                    yield sequence.index, Output(text, finish, len(sequence.tokens), route)
+                    yield sequence.index, Output(text, finish, sequence.num_new, route)
             if len(kept) < len(batch):
                 rows = torch.tensor(kept, dtype=torch.long, device=tokens_BT.device)
                 batch, mask_BT, positions_BT = [batch[row] for row in kept], mask_BT[rows], positions_BT[rows]
@@ -211,12 +227,24 @@ class Engine:
         ended = sequence.tokens[-1] in self._ends
         tokens = sequence.tokens[:-1] if ended else sequence.tokens
         text = self._decode(tokens, skip_special=True)
+        if sequence.healed is not None:
+            text = text[len(self._decode([sequence.healed])) :]
         places = [place for place in map(text.find, sequence.request.stop) if place >= 0]
         if places:
             return text[: min(places)], "stop"
         if ended:
             return text, "end"
-        return (text, "length") if len(sequence.tokens) >= sequence.request.max_tokens else None
+        return (text, "length") if sequence.num_new >= sequence.request.max_tokens else None
+
+    def _not_beginning_with(self, token: int, logits_V: torch.Tensor) -> torch.Tensor:
+        """Which tokens do not begin with the text of `token`; bool, shaped and placed as `logits_V`."""
+        if token not in self._barred:
+            pieces = self._tokenizer.convert_ids_to_tokens(range(min(len(logits_V), len(self._tokenizer))))
+            start = pieces[token]
+            barred = [piece is None or not piece.startswith(start) for piece in pieces]
+            barred += [True] * (len(logits_V) - len(barred))
+            self._barred[token] = torch.tensor(barred, device=logits_V.device)
+        return self._barred[token]
 
     def _fix_routes(self, experts: Sequence[str] | None) -> None:
         if experts is not None and isinstance(self._model, MoeForCausalLM):
