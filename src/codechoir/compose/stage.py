@@ -6,6 +6,7 @@ sidecar that `model/moe.py` reads. Knows nothing of training; any folders that p
 
 from __future__ import annotations
 
+import gc
 import random
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -64,7 +65,9 @@ def compose(config: ComposeConfig, inputs: ComposeInputs, out: Path) -> Manifest
         {name: text.prompts for name, text in texts.items()}, tokenizer, int(checked.trunk.config["vocab_size"]), config
     )
     routers = _fit(checked, prompt_router, texts, config)
+    gc.collect()  # the model that the routers were fitted on, before the next large one
     _write(out, checked, routers, prompt_router, config)
+    gc.collect()
     say("compose: proving the fixed route and identical experts")
     try:
         proofs = prove(
