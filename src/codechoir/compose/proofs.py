@@ -42,9 +42,11 @@ def prove(plan: Plan, composed: Path, texts: Mapping[str, torch.Tensor]) -> dict
     """Runs both proofs on (1, T) token ids of each language and returns their figures. Raises ProofError on failure."""
     from transformers import AutoModelForCausalLM
 
+    # Loaded as stored and widened after: transformers joins the experts' tensors, in float32 at twice the peak memory.
     mixtral = AutoModelForCausalLM.from_pretrained(
-        composed, dtype=torch.float32, experts_implementation=BACKEND, local_files_only=True, use_safetensors=True
-    ).eval()
+        composed, dtype="auto", experts_implementation=BACKEND, local_files_only=True, use_safetensors=True
+    )
+    mixtral = mixtral.eval().float()
     fixed: dict[str, Any] = {}
     for index, (language, expert) in enumerate(plan.experts.items()):
         with _fixed_route(mixtral, index):
