@@ -17,7 +17,7 @@ import torch
 
 from codechoir.compose.plan import Plan
 from codechoir.errors import ProofError
-from codechoir.model.checkpoint import load_model
+from codechoir.model.checkpoint import load_model, open_checkpoint
 
 BACKEND = "eager"
 RELATIVE_BOUND = 1e-5
@@ -43,8 +43,9 @@ def prove(plan: Plan, composed: Path, texts: Mapping[str, torch.Tensor]) -> dict
     from transformers import AutoModelForCausalLM
 
     # Loaded as stored and widened after: transformers joins the experts' tensors, in float32 at twice the peak memory.
+    stored = torch.bfloat16 if open_checkpoint(composed).dtypes() == {"BF16"} else torch.float32
     mixtral = AutoModelForCausalLM.from_pretrained(
-        composed, dtype="auto", experts_implementation=BACKEND, local_files_only=True, use_safetensors=True
+        composed, dtype=stored, experts_implementation=BACKEND, local_files_only=True, use_safetensors=True
     )
     mixtral = mixtral.eval().float()
     fixed: dict[str, Any] = {}

@@ -53,6 +53,14 @@ class Checkpoint:
                 shapes |= {name: tuple(tensors.get_slice(name).get_shape()) for name in tensors.keys()}  # noqa: SIM118
         return {name: shapes[name] for name in sorted(self.files)}
 
+    def dtypes(self) -> set[str]:
+        """The number formats that the files hold, by safetensors' names (BF16, F32, ...), from the headers alone."""
+        formats: set[str] = set()
+        for path in sorted(set(self.files.values())):
+            with _opened(path) as tensors:
+                formats |= {tensors.get_slice(name).get_dtype() for name in tensors.keys()}  # noqa: SIM118
+        return formats
+
     def read(self, name: str) -> torch.Tensor:
         """One tensor. Raises InputError naming the file where it is damaged."""
         path = self.files[name]
