@@ -52,7 +52,8 @@ def test_the_same_weights_in_another_number_format_fit(trunk, changed):
     def widen(tensors):
         tensors.update({name: tensor.double() for name, tensor in tensors.items() if ".mlp." not in name})
 
-    plan(trunk, changed(tensors=widen))
+    experts = changed(tensors=widen)
+    assert list(plan(trunk, experts).experts) == list(experts)
 
 
 @pytest.mark.parametrize(

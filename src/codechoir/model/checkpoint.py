@@ -47,19 +47,17 @@ class Checkpoint:
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Every tensor's shape, read from the headers alone."""
-        shapes: dict[str, tuple[int, ...]] = {}
-        for path in sorted(set(self.files.values())):
-            with _opened(path) as tensors:
-                shapes |= {name: tuple(tensors.get_slice(name).get_shape()) for name in tensors.keys()}  # noqa: SIM118
+        shapes = {name: tuple(header.get_shape()) for name, header in self._headers()}
         return {name: shapes[name] for name in sorted(self.files)}
 
     def dtypes(self) -> set[str]:
         """The number formats that the files hold, by safetensors' names (BF16, F32, ...), from the headers alone."""
-        formats: set[str] = set()
+        return {header.get_dtype() for _, header in self._headers()}
+
+    def _headers(self) -> Iterator[tuple[str, Any]]:
         for path in sorted(set(self.files.values())):
             with _opened(path) as tensors:
-                formats |= {tensors.get_slice(name).get_dtype() for name in tensors.keys()}  # noqa: SIM118
-        return formats
+                yield from ((name, tensors.get_slice(name)) for name in tensors.keys())  # noqa: SIM118
 
     def read(self, name: str) -> torch.Tensor:
         """One tensor. Raises InputError naming the file where it is damaged."""
