@@ -27,6 +27,10 @@ settings.load_profile("codechoir")
 # Small models are fastest on one thread, and tests that run beside others do not wait for a core.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+# As the command line sets them: no progress bars and no telemetry of Daft's.
+os.environ.setdefault("DAFT_PROGRESS_BAR", "0")
+os.environ.setdefault("DO_NOT_TRACK", "1")
+
 TESTS = Path(__file__).parent
 TINY = TESTS.parent / "recipes" / "tiny.yaml"
 
@@ -137,6 +141,7 @@ def tiny(corpus: Path, problems: Path) -> list[str]:
     values = {
         "curate.sources": [{"kind": "folder", "path": str(corpus), "licence": "MIT"}],
         "curate.held_out": {"python": ["held"], "javascript": ["held"]},
+        "curate.decontaminate.against": [],
         "problems.source": str(problems),
         "train.trunk_sequences": 8,
         "train.expert_sequences": 8,

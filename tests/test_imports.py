@@ -14,11 +14,14 @@ import pytest
 
 SRC = Path(__file__).parent.parent / "src" / "codechoir"
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("records", "languages", "artifacts", "console", "errors", "config", "documents", "packages", "problems"),
+    (
+        *("records", "languages", "artifacts", "console", "errors", "config", "documents", "problems"),
+        *("packages", "registries", "archives"),
+    ),
     ("model", "sandbox"),
     ("data", "train", "compose", "generate", "evaluate", "report", "serve"),
     ("recipe",),
-    ("pipeline",),
+    ("pipeline", "planning"),
     ("cli",),
     ("__main__",),
 )

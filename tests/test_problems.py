@@ -106,6 +106,20 @@ def test_languages_that_we_do_not_know_are_passed_over(tmp_path):
     assert len(load(tmp_path, "cpp").problems["cpp"]) == len(ROWS)
 
 
+def test_languages_that_multipl_e_never_translated_are_skipped_with_that_reason(tmp_path):
+    found = load(folder_of(ROWS, tmp_path), "cpp", "rust", "css")
+    assert str(tmp_path) in found.skipped["rust"] and "MultiPL-E has no problems" in found.skipped["css"]
+
+
+def test_problems_can_be_skipped_afterwards(tmp_path):
+    both = load(folder_of([*ROWS, *(row | {"language": "rs"} for row in ROWS)], tmp_path), "cpp", "rust", "java")
+    left = both.without({"rust": "cannot be run"})
+    assert set(left.problems) == {"cpp"} and left.problems["cpp"] == both.problems["cpp"]
+    assert left.skipped == {"java": both.skipped["java"], "rust": "cannot be run"}
+    assert left.digest == load(folder_of(ROWS, tmp_path / "cpp"), "cpp").digest != both.digest
+    assert both.without({}).digest == both.digest
+
+
 def test_the_digest_is_of_the_problems(tmp_path):
     before = load(folder_of(ROWS, tmp_path / "a"), "cpp").digest
     changed = [ROWS[0] | {"tests": "}\n"}, *ROWS[1:]]

@@ -12,6 +12,7 @@ import json
 import os
 import resource
 import shutil
+import signal
 import sys
 import traceback
 from typing import Any
@@ -36,6 +37,7 @@ def become(request: dict[str, Any]) -> None:
     sys.stdin = os.fdopen(0, encoding="utf-8", closefd=False)
     os.chdir(request["cwd"])
     os.environ |= request["env"]
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever started the tests may have it ignored
     if request["hidden"]:
         which = shutil.which
         shutil.which = lambda name, *a, **more: None if name in request["hidden"] else which(name, *a, **more)

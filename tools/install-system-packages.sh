@@ -15,6 +15,7 @@ need "command -v javac" default-jdk-headless
 need "test -e /usr/share/java/javatuples.jar" libjavatuples-java
 need "command -v node" nodejs
 need "command -v npm" npm
+need "command -v git" git
 need "python3 -c 'import ensurepip, venv'" python3-venv
 
 [ -z "$missing" ] && exit 0

@@ -24,7 +24,7 @@ from codechoir.errors import InputError
 
 STREAM_ROWS = 1000
 
-_EVENT_COLUMNS = tuple(
+EVENT_COLUMNS = tuple(
     (f"{event}_{suffix}", kind)
     for event in ("max_stars", "max_forks", "max_issues")
     for suffix, kind in (
@@ -46,7 +46,7 @@ STACK_SCHEMA = pa.schema(
         ("max_line_length", pa.int64()),
         ("alphanum_fraction", pa.float64()),
         ("hexsha", pa.string()),
-        *_EVENT_COLUMNS,
+        *EVENT_COLUMNS,
     ]
 )
 DOCUMENT_SCHEMA = pa.schema([*STACK_SCHEMA, ("key", pa.string()), ("package", pa.string()), ("split", pa.string())])

@@ -1,56 +1,71 @@
-"""Pinned packages of PyPI and npm: fetched by their ordinary clients, checked, cached, unpacked safely.
+"""Pinned packages of PyPI, npm and Debian: fetched once, checked against their checksum, kept in a cache.
 
-Nothing is built or executed: wheels and npm tarballs are taken as archives. The clients' own configuration
-(indexes, mirrors, proxies) holds.
+Owns the pin and the cache. Nothing is built or executed: wheels, source distributions, npm tarballs and Debian's
+original tarballs are taken as archives. How a registry is asked is `registries`' business, what an archive may hold
+`archives`'.
 """
 
 from __future__ import annotations
 
+import gzip
+import hashlib
+import re
 import shutil
-import stat
-import subprocess
-import sys
-import tarfile
 import tempfile
-import zipfile
 import zlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path, PurePosixPath
-from typing import IO, Literal
+from pathlib import Path
+from typing import Literal
 
 from pydantic import Field
 
-from codechoir.artifacts import file_sha256
+from codechoir.archives import read_members, unpack, unpacked
+from codechoir.artifacts import file_sha256, write_atomically
 from codechoir.config import Config
-from codechoir.errors import ChecksumError, InputError, ToolMissingError
+from codechoir.errors import ChecksumError
+from codechoir.registries import PackageGoneError, Release, apt_source, npm_tarball, pip_sdist, pip_wheel
 
-FETCH_SECONDS = 900
-MAX_MEMBER_BYTES = 256 * 2**20
+__all__ = ["Package", "PackageGoneError", "fetch", "licence_files", "read_members", "unpack", "unpacked"]
+
+COPYRIGHT = "debian/copyright"
+_TARBALL = re.compile(r"\.tar\.(gz|bz2|xz|lzma|zst)$")
+_PACKAGING = re.compile(r"\.debian\.tar\.\w+$")
+_MAX_DIFF_BYTES = 2**26
 
 
 class Package(Config):
     """One pinned archive of a registry."""
 
-    registry: Literal["pypi", "npm"] = Field(description="pypi (a wheel) or npm (a tarball)")
-    name: str = Field(description="the package's name", pattern=r"^@?[A-Za-z0-9][A-Za-z0-9._/-]*$")
-    version: str = Field(description="the exact version", pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$")
+    registry: Literal["pypi", "pypi-sdist", "npm", "debian"] = Field(
+        description="pypi (a wheel), pypi-sdist (a source distribution), npm (a tarball), "
+        "or debian (the original tarball of a source package)"
+    )
+    name: str = Field(description="the package's name", pattern=r"^@?[A-Za-z0-9][A-Za-z0-9._/+-]*$")
+    version: str = Field(description="the exact version", pattern=r"^[A-Za-z0-9][A-Za-z0-9._+~:-]*$")
     sha256: str = Field(description="SHA-256 of the archive", pattern=r"^[0-9a-f]{64}$")
 
     def __str__(self) -> str:
-        return f"{self.registry}:{self.name}@{self.version}"
+        return str(self._release())
+
+    def _release(self) -> Release:
+        return Release(self.registry, self.name, self.version)
 
 
 def fetch(package: Package, cache: Path) -> Path:
-    """The archive of `package`, from the cache or its registry. Raises ChecksumError on other bytes than the pinned."""
-    folder = cache / "packages" / package.registry / f"{package.name.replace('/', '+')}-{package.version}"
-    for archive in sorted(folder.glob("*")) if folder.is_dir() else []:
-        if file_sha256(archive) == package.sha256:
-            return archive
-        archive.unlink()  # a damaged cache is fetched again
+    """The archive of `package`, from the cache or its registry.
+
+    Raises ChecksumError on other bytes than the pinned, PackageGoneError where the registry has no such release,
+    InputError or ToolMissingError where it cannot be asked.
+    """
+    folder = _folder(package, cache)
+    cached = _cached(folder, package.sha256)
+    if cached is not None and (package.registry != "debian" or _cached_copyright(package, cache) is not None):
+        return cached
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".fetch-") as scratch:
-        found = _download(package, Path(scratch))
+        if package.registry == "debian":
+            found = _download_debian(package, Path(scratch).absolute(), cache.absolute())
+        else:
+            found = _download(package, Path(scratch).absolute())
         seen = file_sha256(found)
         if seen != package.sha256:
             raise ChecksumError(
@@ -62,98 +77,74 @@ def fetch(package: Package, cache: Path) -> Path:
         return Path(shutil.move(found, folder / found.name))
 
 
+def licence_files(package: Package, cache: Path) -> dict[str, bytes]:
+    """What states a fetched package's licence beside its archive, by name: Debian has it among its own changes."""
+    content = _cached_copyright(package, cache) if package.registry == "debian" else None
+    return {COPYRIGHT: content} if content else {}
+
+
+def _folder(package: Package, cache: Path) -> Path:
+    return cache / "packages" / package.registry / f"{package.name.replace('/', '+')}-{package.version}"
+
+
+def _cached(folder: Path, sha256: str) -> Path | None:
+    for archive in sorted(folder.glob("*")) if folder.is_dir() else []:
+        if file_sha256(archive) == sha256:
+            return archive
+        archive.unlink()  # a damaged cache is fetched again
+    return None
+
+
 def _download(package: Package, scratch: Path) -> Path:
-    spec = f"{package.name}=={package.version}" if package.registry == "pypi" else f"{package.name}@{package.version}"
-    if package.registry == "pypi":
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
-        command += ["--disable-pip-version-check", "--dest", str(scratch), spec]
-    else:
-        npm = shutil.which("npm")
-        if npm is None:
-            raise ToolMissingError(f"npm is needed to fetch {package}", next_step="apt-get install npm")
-        command = [npm, "pack", "--silent", "--ignore-scripts", "--pack-destination", str(scratch), spec]
+    clients = {"pypi": pip_wheel, "pypi-sdist": pip_sdist, "npm": npm_tarball}
+    return clients[package.registry](package._release(), scratch)
+
+
+def _download_debian(package: Package, scratch: Path, cache: Path) -> Path:
+    """The tarball that is pinned, of several the first; keeps the package's copyright file in the cache."""
+    apt_source(package._release(), scratch, cache / "apt")
+    files = sorted(path for path in scratch.iterdir() if path.is_file())
+    tarballs = [path for path in files if _TARBALL.search(path.name) and not _PACKAGING.search(path.name)]
+    pinned = [path for path in tarballs if file_sha256(path) == package.sha256]
+    if not tarballs:
+        return files[0]  # of no known form: another checksum than the pinned one
+    if pinned:
+        _keep_copyright(package, cache, _copyright(files, tarballs))
+    return (pinned or tarballs)[0]
+
+
+def _copyright(files: list[Path], tarballs: list[Path]) -> bytes:
+    """`debian/copyright` from where the source package's format has it (dpkg-source(1)); empty where it has none."""
+    for path in files:
+        if _PACKAGING.search(path.name):  # 3.0 (quilt)
+            return read_members(path, lambda name: name == COPYRIGHT).get(COPYRIGHT, b"")
+        if path.name.endswith(".diff.gz"):  # 1.0
+            return _copyright_in_diff(path)
+    found = read_members(tarballs[0], lambda name: name.split("/", 1)[-1] == COPYRIGHT)  # native
+    return next(iter(found.values()), b"")
+
+
+def _copyright_in_diff(diff: Path) -> bytes:
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=FETCH_SECONDS, cwd=scratch)
-    except subprocess.TimeoutExpired:
-        raise InputError(f"fetching {package} took over {FETCH_SECONDS} s", next_step="try again") from None
-    archives = sorted(scratch.glob("*.whl")) + sorted(scratch.glob("*.tgz"))
-    if done.returncode != 0 or len(archives) != 1:
-        lines = (done.stderr or done.stdout).strip().splitlines()
-        raise InputError(
-            f"{package} could not be fetched",
-            seen=lines[-1] if lines else f"exit code {done.returncode}",
-            next_step="check the network and the registry that pip and npm are configured for",
-        )
-    return archives[0]
+        with gzip.open(diff) as opened:
+            text = opened.read(_MAX_DIFF_BYTES)
+    except (OSError, EOFError, zlib.error):
+        return b""
+    section = re.search(
+        rb"^\+\+\+ [^\n]*/debian/copyright\b[^\n]*\n@@ -0,0 [^\n]*\n((?:\+[^\n]*\n)*)", text, re.MULTILINE
+    )
+    return re.sub(rb"^\+", b"", section[1], flags=re.MULTILINE) if section else b""
 
 
-@contextmanager
-def unpacked(archive: Path) -> Iterator[Path]:
-    """A temporary folder with the archive's regular files; removed afterwards."""
-    with tempfile.TemporaryDirectory(prefix="codechoir-unpack-") as folder:
-        unpack(archive, Path(folder))
-        yield Path(folder)
+def _keep_copyright(package: Package, cache: Path, content: bytes) -> None:
+    folder = _folder(package, cache)
+    write_atomically(folder.with_name(f"{folder.name}.copyright") / hashlib.sha256(content).hexdigest(), content)
 
 
-def unpack(archive: Path, folder: Path) -> None:
-    """Unpacks a wheel or tarball's regular files into `folder`. Raises InputError as `read_members` does."""
-    with _damage_told(archive):
-        for name, content in _members(archive):
-            target = folder / name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with target.open("wb") as out:
-                shutil.copyfileobj(content, out)
-
-
-def read_members(archive: Path, wanted: Callable[[str], bool]) -> dict[str, bytes]:
-    """The contents of the regular files whose name is `wanted`, by name, with nothing written to disk.
-
-    Raises InputError where the archive is damaged, or holds (wanted or not) a member with an absolute or climbing path,
-    a link, a device, or a member over 256 MiB.
-    """
-    with _damage_told(archive):
-        return {name: content.read() for name, content in _members(archive) if wanted(name)}
-
-
-@contextmanager
-def _damage_told(archive: Path) -> Iterator[None]:
-    try:
-        yield
-    except (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, OSError) as error:
-        if isinstance(error, OSError) and error.errno is not None:
-            raise
-        raise InputError(
-            "the archive is damaged", seen=f"{archive}: {error}", next_step="remove it; it is fetched again"
-        ) from None
-
-
-def _members(archive: Path) -> Iterator[tuple[str, IO[bytes]]]:
-    """Each regular file's checked name, and its content to be read before the next is asked for."""
-    if archive.suffix in (".whl", ".zip"):
-        with zipfile.ZipFile(archive) as zipped:
-            for info in zipped.infolist():
-                if not info.is_dir():
-                    linked = stat.S_ISLNK(info.external_attr >> 16)
-                    name = _checked_name(archive, info.filename, info.file_size, regular=not linked)
-                    with zipped.open(info) as content:
-                        yield name, content
-        return
-    with tarfile.open(archive) as tarred:
-        for member in tarred:
-            if not member.isdir():
-                name = _checked_name(archive, member.name, member.size, regular=member.isfile())
-                file = tarred.extractfile(member)
-                assert file is not None
-                with file:
-                    yield name, file
-
-
-def _checked_name(archive: Path, name: str, size: int, *, regular: bool) -> str:
-    path = PurePosixPath(name)
-    if not regular:
-        raise InputError("the archive holds a link or a device", seen=f"{archive}: {name}")
-    if path.is_absolute() or ".." in path.parts or "\\" in name:
-        raise InputError("the archive's member would land outside its folder", seen=f"{archive}: {name}")
-    if size > MAX_MEMBER_BYTES:
-        raise InputError("the archive's member is too large", seen=f"{archive}: {name}: {size} bytes")
-    return path.as_posix()
+def _cached_copyright(package: Package, cache: Path) -> bytes | None:
+    folder = _folder(package, cache)
+    for path in sorted(folder.with_name(f"{folder.name}.copyright").glob("*")):
+        content = path.read_bytes()
+        if hashlib.sha256(content).hexdigest() == path.name:
+            return content
+    return None

@@ -43,9 +43,7 @@ def run(recipe: Recipe, out: Path, cache: Path, only: Collection[Stage] = tuple(
     """Runs the stages of `only` into the folder `out`; the others must be finished there. Raises UserError."""
     write_atomically(out / "recipe.yaml", resolved(recipe))
     languages = recipe.languages
-    problems = (
-        load_problems(recipe.problems, languages, cache) if {Stage.GENERATE, Stage.EVALUATE} & set(only) else None
-    )
+    problems = _problems(recipe, cache) if {Stage.GENERATE, Stage.EVALUATE} & set(only) else None
     if problems and Stage.EVALUATE in only and recipe.generate.complete:
         _check_toolchains(recipe, problems)  # before hours of training, not after
 
@@ -88,6 +86,15 @@ def run(recipe: Recipe, out: Path, cache: Path, only: Collection[Stage] = tuple(
     if Stage.REPORT in only:
         _announce(Stage.REPORT)
         report(recipe.report, out, recipe.model_dump(mode="json"), {}, out / "report")
+
+
+def _problems(recipe: Recipe, cache: Path) -> ProblemSet:
+    """The recipe's problems, but for languages whose programs are not run: nothing could judge the completions."""
+    problems = load_problems(recipe.problems, recipe.languages, cache)
+    runnable = ", ".join(TOOLCHAINS)
+    return problems.without(
+        {name: f"only programs in {runnable} are run" for name in problems.problems if name not in TOOLCHAINS}
+    )
 
 
 def _check_toolchains(recipe: Recipe, problems: ProblemSet) -> None:

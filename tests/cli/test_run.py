@@ -86,6 +86,17 @@ def test_a_machine_without_a_compiler_is_told_before_any_work(
     assert made(tmp_path / "run") == {"recipe.yaml"}
 
 
+def test_problems_in_a_language_that_is_never_run_are_skipped(
+    codechoir, tiny: list[str], tmp_path: Path, problems: Path
+) -> None:
+    folder = Path(shutil.copytree(problems, tmp_path / "problems"))
+    problem = {"name": "one", "language": "rs", "prompt": "fn one() {\n", "tests": "}\nfn main() {}\n"}
+    (folder / "rs.json").write_text(json.dumps([problem]))
+    changes = ("--set", f"problems.source={folder}", "--set", "languages=[python, rust]", "--set", "curate.held_out={}")
+    message = codechoir(*tiny, *changes, "--only", "evaluate", "--out", tmp_path / "run").refusal()
+    assert message.startswith("the stage is not finished")  # generate: the problems were no hindrance
+
+
 def test_no_sandbox_is_needed_where_nothing_is_completed(codechoir, tiny: list[str], tmp_path: Path) -> None:
     changes = ("--set", "generate.complete=[]", "--only", "curate", "--only", "evaluate")
     message = codechoir(*tiny, *changes, "--out", tmp_path / "run", hidden=["bwrap", "node"]).refusal()
@@ -125,9 +136,9 @@ def test_a_truncated_parquet_file(codechoir, tiny: list[str], tmp_path: Path, fi
     write_parquet(stack, rows, DOCUMENT_SCHEMA)
     whole = stack.read_bytes()
     stack.write_bytes(whole[: len(whole) // 2])
-    source = f"curate.sources=[{{kind: parquet, path: {stack.parent}}}]"
+    source = f"curate.sources=[{{kind: parquet, path: {stack.parent}, licence: MIT}}]"
     message = codechoir(*tiny, "--set", source, "--out", tmp_path / "run").refusal()
-    assert message.startswith(f"the Parquet file is damaged\n  seen:    {stack}")
+    assert message.startswith(f"the table is damaged\n  seen:    {stack}")
     assert unfinished(tmp_path / "run")
     stack.write_bytes(whole)
     assert codechoir(*tiny, "--set", source, "--out", tmp_path / "run", "--only", "curate").code == 0

@@ -1,3 +1,5 @@
+import random
+
 import numpy as np
 import pytest
 import torch
@@ -133,3 +135,11 @@ def test_a_header_comes_back_from_any_languages_comment(lines, name, rng):
     comment = _as_comment(lines, name, rng)
     assert comment.endswith("\n")
     assert [line for line in _header(text(comment + "code\n")) if line] == lines
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("html", "<!--\n A\n\n B\n -->\n"), ("css", "/*\n * A\n *\n * B\n */\n"), ("sql", "-- A\n--\n-- B\n")],
+)
+def test_a_header_in_a_language_without_line_comments_is_a_block(name, expected):
+    assert _as_comment(["A", "", "B"], name, random.Random(0)) == expected

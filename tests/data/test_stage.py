@@ -1,5 +1,7 @@
 """The curate stage as a whole, on small local sources; killed at any write it takes up its work."""
 
+import itertools
+import re
 import shutil
 import signal
 import subprocess
@@ -11,13 +13,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from codechoir.artifacts import Manifest, read_manifest
-from codechoir.data import stage
+from codechoir.artifacts import read_manifest
+from codechoir.data import gather, stage
 from codechoir.data.config import CurateConfig
 from codechoir.data.stage import curate
 from codechoir.documents import DOCUMENT_SCHEMA, REJECTED_SCHEMA, read_texts
 from codechoir.errors import ConfigError, InputError
 
+OFFLINE = {"decontaminate": {"against": []}}
 SAME = "same = 'in two packages'\n"
 FILES = {
     "alpha/a.py": "def a():\n    return 1\n",
@@ -35,6 +38,7 @@ FILES = {
     "gamma/wide.py": "w" * 101 + "\n",
 }
 REASONS = {"empty": 1, "duplicate": 1, "auto-generated": 1, "not-utf8": 1}
+STRIDE = 4
 REASONS |= {"max-line-length": 1, "mean-line-length": 1, "alphanum-fraction": 1}
 
 
@@ -52,13 +56,17 @@ def config(code: Path, **values: Any) -> CurateConfig:
         {"kind": "folder", "path": str(code), "licence": "MIT", "include": ["alpha/*"]},
         {"kind": "folder", "path": str(code), "licence": "ISC", "exclude": ["alpha/*"]},
     ]
-    return CurateConfig.parse(
-        {"sources": sources, "held_out": {"python": ["beta"], "java": ["beta"]}, **values}, "test"
-    )
+    held_out = {"python": ["beta"], "java": ["beta"]}
+    return CurateConfig.parse({"sources": sources, "held_out": held_out, **OFFLINE, **values}, "test")
 
 
 def rows(folder: Path) -> list[dict[str, Any]]:
     return [row for path in sorted(folder.rglob("*.parquet")) for row in pq.read_table(path).to_pylist()]
+
+
+def same_columns(path: Path, schema: pa.Schema) -> bool:
+    """Whether a file has the schema's columns; Parquet itself knows no large strings or lists."""
+    return pq.read_table(path).cast(schema).schema.equals(schema)
 
 
 def test_documents_rejections_and_facts(code: Path, tmp_path: Path) -> None:
@@ -74,9 +82,9 @@ def test_documents_rejections_and_facts(code: Path, tmp_path: Path) -> None:
     assert all(row["content"] == FILES[key.removeprefix("folder:code/")] for key, row in kept.items())
     assert kept["folder:code/gamma/c.py"]["max_stars_repo_licenses"] == ["ISC"]
     for path in (out / "documents").rglob("*.parquet"):
-        assert pq.read_schema(path).equals(DOCUMENT_SCHEMA)
+        assert same_columns(path, DOCUMENT_SCHEMA)
     for path in (out / "rejected").glob("*.parquet"):
-        assert pq.read_schema(path).equals(REJECTED_SCHEMA)
+        assert same_columns(path, REJECTED_SCHEMA)
     rejected = {row["key"]: row for row in rows(out / "rejected")}
     assert len(rejected) == sum(REASONS.values()) == len(FILES) - len(kept) - 2
     duplicate = rejected["folder:code/beta/same.py"]
@@ -88,8 +96,8 @@ def test_documents_rejections_and_facts(code: Path, tmp_path: Path) -> None:
     assert python["documents"] == 4
     assert python["bytes"] == sum(row["size"] for row in kept.values())
     assert [(source["licence"], source["documents"]) for source in manifest.facts["sources"]] == [
-        ("MIT", 3),
         ("ISC", 3),
+        ("MIT", 3),
     ]
     assert not (out / "work").exists()
 
@@ -102,53 +110,53 @@ def test_the_stages_share_one_reader(code: Path, tmp_path: Path) -> None:
 
 def test_a_finished_stage_is_not_done_again(code: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = curate(config(code), ["python", "java"], tmp_path / "cache", tmp_path / "out")
-    monkeypatch.setattr(stage, "read_unit", None)
+    monkeypatch.setattr(stage, "gather", None)
     assert curate(config(code), ["java", "python"], tmp_path / "cache", tmp_path / "out") == first
     (code / "alpha" / "new.py").write_text("new = 1\n")
     with pytest.raises(TypeError):
         curate(config(code), ["java", "python"], tmp_path / "cache", tmp_path / "out")
 
 
-def comparable(manifest: Manifest) -> tuple[object, ...]:
-    return manifest.digest, dict(manifest.outputs), dict(manifest.facts)
+def content(out: Path) -> tuple[object, ...]:
+    """All that a finished stage says, whatever the names of its files and the times it took."""
+    manifest = read_manifest(out)
+    tables = [sorted(rows(out / name), key=lambda row: row["key"]) for name in ("documents", "rejected")]
+    return manifest.digest, dict(manifest.facts), tables, (out / "NOTICE").read_text()
 
 
-def test_interrupted_at_any_write_the_result_is_the_same(
+def test_interrupted_at_any_change_of_the_disk_the_result_is_the_same(
     code: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = curate(config(code), ["java", "python"], tmp_path / "cache", tmp_path / "whole")
-    write, read = stage.write_parquet, stage.read_unit
-    for allowed in range(100):
-        shutil.rmtree(tmp_path / "out", ignore_errors=True)
+    """Every piece of work takes its name by a rename; the run is stopped before each of them in turn."""
+    curate(config(code), ["java", "python"], tmp_path / "cache", tmp_path / "whole")
+    whole = content(tmp_path / "whole")
+    moves = {name: getattr(Path, name) for name in ("rename", "replace")}
+    out = tmp_path / "out"
+    for allowed in range(200):
+        shutil.rmtree(out, ignore_errors=True)
         left = allowed
+        for name, move in moves.items():
 
-        def write_until_killed(*arguments: Any) -> None:
-            nonlocal left
-            if left == 0:
-                raise KeyboardInterrupt
-            left -= 1
-            write(*arguments)
+            def counted(path: Path, target: Path, move: Any = move) -> Path:
+                nonlocal left
+                if left == 0:
+                    raise KeyboardInterrupt
+                left -= 1
+                return move(path, target)
 
-        units_read: list[str] = []
-
-        def read_and_note(unit: Any, cache: Path, units_read: list[str] = units_read) -> Any:
-            units_read.append(unit.name)
-            return read(unit, cache)
-
-        monkeypatch.setattr(stage, "read_unit", read_and_note)
-        monkeypatch.setattr(stage, "write_parquet", write_until_killed)
+            monkeypatch.setattr(Path, name, counted)
         try:
-            curate(config(code), ["java", "python"], tmp_path / "cache", tmp_path / "out")
+            curate(config(code), ["java", "python"], tmp_path / "cache", out)
         except KeyboardInterrupt:
             with pytest.raises(InputError, match="not finished"):
-                read_manifest(tmp_path / "out")
+                read_manifest(out)
         else:
             break
-        monkeypatch.setattr(stage, "write_parquet", write)
-        again = curate(config(code), ["java", "python"], tmp_path / "cache", tmp_path / "out")
-        assert comparable(again) == comparable(whole)
-        repeated = ["0000-00000", "0001-00000"][allowed // 2 :][:1]  # the one being read; a unit is two writes
-        assert units_read == sorted(["0000-00000", "0001-00000", *repeated])
+        for name, move in moves.items():
+            monkeypatch.setattr(Path, name, move)
+        if allowed % STRIDE == 0:  # a run takes a second: not each of them is taken up
+            curate(config(code), ["java", "python"], tmp_path / "cache", out)
+            assert content(out) == whole
     else:
         pytest.fail("the stage never came to its end")
 
@@ -156,39 +164,37 @@ def test_interrupted_at_any_write_the_result_is_the_same(
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from codechoir.data import stage
+from codechoir.data import output
 from codechoir.data.config import CurateConfig
+from codechoir.data.stage import curate
 
-write = stage.write_parquet
-def write_and_die(path, rows, schema):
-    if path.parent.name == sys.argv[3]:
-        os.kill(os.getpid(), signal.SIGKILL)
-    write(path, rows, schema)
+def die(*arguments, **named):
+    os.kill(os.getpid(), signal.SIGKILL)
 
-stage.write_parquet = write_and_die
+output._write = die
 config = CurateConfig.model_validate_json(sys.argv[1])
-stage.curate(config, ["java", "python"], Path(sys.argv[2]) / "cache", Path(sys.argv[2]) / "out")
+curate(config, ["java", "python"], Path(sys.argv[2]) / "cache", Path(sys.argv[2]) / "out")
 """
 
 
 def test_killed_it_carries_on(code: Path, tmp_path: Path) -> None:
     given = config(code)
-    arguments = [sys.executable, "-c", KILLED, given.model_dump_json(), str(tmp_path), "rejected"]
+    arguments = [sys.executable, "-c", KILLED, given.model_dump_json(), str(tmp_path)]
     done = subprocess.run(arguments, capture_output=True, text=True, timeout=120)
     assert done.returncode == -signal.SIGKILL, done.stderr
-    assert (tmp_path / "out" / "documents").exists()
-    again = curate(given, ["java", "python"], tmp_path / "cache", tmp_path / "out")
-    whole = curate(given, ["java", "python"], tmp_path / "cache", tmp_path / "whole")
-    assert comparable(again) == comparable(whole)
+    assert list((tmp_path / "out" / "work" / "examined").iterdir())
+    for name in ("out", "whole"):
+        curate(given, ["java", "python"], tmp_path / "cache", tmp_path / name)
+    assert content(tmp_path / "out") == content(tmp_path / "whole")
 
 
-def test_parts_are_cut_by_content(code: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stage, "PART_BYTES", 1)
-    curate(config(code), ["java", "python"], tmp_path / "cache", tmp_path / "out")
-    assert [path.name for path in sorted((tmp_path / "out" / "documents" / "python").iterdir())] == [
-        f"part-{number:05}.parquet" for number in range(4)
-    ]
-    assert len(rows(tmp_path / "out" / "documents" / "python")) == 4
+def test_batches_do_not_change_what_comes_out(code: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gather, "MIB", 40)
+    for name, size in (("one", 1000), ("many", 1)):  # times 40 bytes of content
+        given = config(code, max_file_mib=1000, batch_mib=size)
+        curate(given, ["java", "python"], tmp_path / "cache", tmp_path / name)
+    assert len(list((tmp_path / "many" / "documents" / "python").iterdir())) > 1
+    assert content(tmp_path / "many") == content(tmp_path / "one")
 
 
 def test_parquet_comes_out_as_it_went_in_with_columns_recomputed(code: Path, tmp_path: Path) -> None:
@@ -201,7 +207,11 @@ def test_parquet_comes_out_as_it_went_in_with_columns_recomputed(code: Path, tmp
     stored = tmp_path / "stored.parquet"
     pq.write_table(pa.Table.from_pylist(spoiled), stored)
     given = CurateConfig.parse(
-        {"sources": [{"kind": "parquet", "path": str(stored)}], "held_out": {"python": ["beta"], "java": ["beta"]}},
+        {
+            "sources": [{"kind": "parquet", "path": str(stored)}],
+            "held_out": {"python": ["beta"], "java": ["beta"]},
+            **OFFLINE,
+        },
         "test",
     )
     curate(given, ["java", "python"], tmp_path / "cache", tmp_path / "second")
@@ -227,3 +237,31 @@ def test_mistakes_are_told_and_nothing_is_finished(
     with pytest.raises(error, match=message):
         curate(config(code, **values), languages, tmp_path / "cache", tmp_path / "out")
     assert not (tmp_path / "out" / "manifest.json").exists()
+
+
+def test_near_duplicates_never_cross_the_split(tmp_path: Path) -> None:
+    """Three versions of each of ten files in three packages, one of which is held out."""
+    for version, package in enumerate(("alpha", "beta", "gamma")):
+        for number in range(10):
+            words = [f"name_{number}_{word} = {word}\n" for word in range(60)]
+            words[version * 7] = f"changed_{version} = {number}\n"
+            path = tmp_path / "code" / package / f"m{number}.py"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text("".join(words))
+        (tmp_path / "code" / package / "own.py").write_text("".join(f"{package}_{n} = {n * n}\n" for n in range(40)))
+    source = {"kind": "folder", "path": str(tmp_path / "code"), "licence": "MIT"}
+    given = CurateConfig.parse({"sources": [source], "held_out": {"python": ["gamma"]}, **OFFLINE}, "test")
+    curate(given, ["python"], tmp_path / "cache", tmp_path / "out")
+    kept = rows(tmp_path / "out" / "documents")
+    grams = {
+        row["key"]: {tuple(words[at : at + 5]) for at in range(len(words) - 4)}
+        for row in kept
+        if (words := re.findall(r"\w+", row["content"].lower()))
+    }
+    pairs = list(itertools.combinations(kept, 2))
+    crossing = [(one["key"], other["key"]) for one, other in pairs if one["split"] != other["split"]]
+    assert len(crossing) > 10
+    for one, other in crossing:
+        assert len(grams[one] & grams[other]) / len(grams[one] | grams[other]) < 0.7
+    assert {row["reason"] for row in rows(tmp_path / "out" / "rejected")} == {"near-duplicate"}
+    assert len(kept) == 13

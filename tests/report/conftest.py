@@ -42,6 +42,7 @@ class Fake:
     comparisons: list[Comparison] = field(default_factory=list)
     skipped: dict[str, str] = field(default_factory=lambda: {"java": "no problems translated to Java are at hand"})
     facts: dict[str, dict[str, Any]] = field(default_factory=dict)
+    configs: dict[str, dict[str, Any]] = field(default_factory=dict)
     routes: dict[str, dict[str, list[dict[str, float]]]] = field(default_factory=dict)
 
     def write(self, *, null: bool = False, leave_out: tuple[str, ...] = ()) -> Path:
@@ -49,7 +50,7 @@ class Fake:
         for stage, facts in self.facts.items():
             if any(stage == name or stage.startswith(f"{name}/") for name in leave_out):
                 continue
-            folder = StageFolder(self.folder / stage, stage, 1, {}, {})
+            folder = StageFolder(self.folder / stage, stage, 1, self.configs.get(stage, {}), {})
             folder.begin()
             if stage == "evaluate":
                 write_json(folder.path / "scores.json", self._scores(null=null))
@@ -132,6 +133,7 @@ def make(folder: Path) -> Fake:
         fake.comparisons.append(_comparison(f"expert-{name}", "other-experts", name, difference, 0.008))
     _routes(fake, rng)
     _facts(fake, rng)
+    _curation(fake)
     return fake
 
 
@@ -223,4 +225,38 @@ def _facts(fake: Fake, rng: random.Random) -> None:
         },
         "skipped": {},
         "problems": {"python": 164},
+    }
+
+
+def _curation(fake: Fake) -> None:
+    """What only later versions of curation tell: the figures below were worked out by hand."""
+    edges = [round(0.5 + 0.05 * i, 2) for i in range(11)]
+    pairs = [(40, 8), (30, 12), (20, 13), (16, 13), (10, 9), (9, 9), (0, 0), (8, 8), (7, 7), (31, 31)]
+    plan = {
+        "language": "python", "num_files": 1000, "num_repositories": 125, "z": 1.959964, "n0": 384.1459,
+        "cluster_size": 11.0, "rho": 0.05, "design_effect": 1.5, "inflated": 576.2188, "finite": 0.634832,
+        "required": 366, "deviation": 1.25, "allocated": 366, "chosen": 366, "reached": 0.049978,
+    }  # fmt: skip
+    alone = {
+        "num_files": 3, "num_repositories": 1, "cluster_size": 3.0, "rho": math.nan, "design_effect": 1.0,
+        "inflated": 384.1459, "finite": 0.007769, "required": 3, "allocated": 1, "chosen": 0, "reached": math.nan,
+    }  # fmt: skip
+    fake.facts["curate"] |= {
+        "replaced": 1234,
+        "doubtful": {"c or cpp: a header": 17},
+        "differing_columns": {"size hexsha": 3},
+        "gone": ["npm:left-pad@0.0.1", "pypi:lost@1.0"],
+        "near_duplicates": {"compared": 51_234, "verified": 2_345, "removed": 1_357, "crowded_buckets": 6},
+        "recall": [
+            {"low": low, "high": high, "pairs": all_, "proposed": found}
+            for low, high, (all_, found) in zip(edges, edges[1:], pairs, strict=False)
+        ],
+        "sampling": [plan, {**plan, **alone, "language": "java"}],
+    }
+    fake.configs["curate"] = {
+        "filters": {"max_line_length": 1000, "min_alphanum_fraction": 0.25, "max_error_fractions": {"c": 0.2}},
+        "licences": {"min_rating": "bronze", "allowed": []},
+        "dedup": {"threshold": 0.7, "bands": 20, "rows": 5, "recall_sample": 200},
+        "decontaminate": {"against": ["human-eval", "problems/mbpp"]},
+        "sampling": {"precision": 0.05, "confidence": 0.95, "proportion": 0.5, "total": None},
     }

@@ -215,6 +215,10 @@ HOSTILE = "<script>alert(1)</script>`|[x](http://evil.example)<img src=//evil.ex
 def test_hostile_text_is_shown_and_never_obeyed(fake) -> None:
     fake.facts["curate"]["sources"] = [{"name": HOSTILE, "licence": HOSTILE, "documents": 3}]
     fake.facts["curate"]["rejected"]["python"][HOSTILE] = 2
+    fake.facts["curate"] |= {"doubtful": {HOSTILE: 1}, "differing_columns": {HOSTILE: 1}, "gone": [HOSTILE]}
+    fake.facts["curate"]["sampling"][0]["language"] = HOSTILE
+    fake.configs["curate"]["decontaminate"]["against"] = [HOSTILE]
+    fake.configs["curate"]["sampling"]["precision"] = HOSTILE
     fake.facts["evaluate"]["statuses"] = {HOSTILE: {HOSTILE: {HOSTILE: 1}}}
     fake.facts["evaluate"]["toolchains"] = {HOSTILE: HOSTILE}
     fake.facts["compose"]["experts"].append(HOSTILE)

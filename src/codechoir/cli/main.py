@@ -14,7 +14,7 @@ import sys
 import click
 
 from codechoir import __version__
-from codechoir.cli import compose, doctor, evaluate, generate, recipe, run
+from codechoir.cli import compose, doctor, evaluate, explain, generate, plan, recipe, run
 from codechoir.console import say
 from codechoir.errors import DiskFullError, InputError, UserError
 
@@ -30,7 +30,10 @@ def codechoir() -> None:
     """
 
 
-for _command in (run.run, recipe.recipe, compose.compose, generate.generate, evaluate.evaluate, doctor.doctor):
+for _command in (
+    *(run.run, recipe.recipe, plan.plan, explain.explain, compose.compose, generate.generate, evaluate.evaluate),
+    doctor.doctor,
+):
     codechoir.add_command(_command)
 
 
@@ -39,6 +42,11 @@ def main() -> None:
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # our own progress lines do
     os.environ.setdefault("TQDM_DISABLE", "1")
+    os.environ.setdefault("DAFT_PROGRESS_BAR", "0")
+    os.environ.setdefault("DO_NOT_TRACK", "1")  # Daft tells its makers of each import otherwise
+    os.environ.setdefault(
+        "_RJEM_MALLOC_CONF", "narenas:2,dirty_decay_ms:0,muzzy_decay_ms:0"
+    )  # Daft gives memory back at once
     try:
         codechoir.main(standalone_mode=False)
     except click.ClickException as error:

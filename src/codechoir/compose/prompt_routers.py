@@ -84,9 +84,11 @@ def _header(document: Text) -> list[str]:
 
 def _as_comment(header: Sequence[str], name: str, rng: random.Random) -> str:
     """The header's lines as a comment of the language; where lines begin with `//`, half the time as a block."""
-    mark = language(name).line_comment
-    if mark == "//" and rng.random() < 0.5:
-        return "/*\n" + "".join(f" * {line}".rstrip() + "\n" for line in header) + " */\n"
+    mark, block = language(name).line_comment, language(name).block_comment
+    if block and (not mark or (mark == "//" and rng.random() < 0.5)):
+        opening, closing = block
+        star = " *" if opening == "/*" else ""
+        return f"{opening}\n" + "".join(f"{star} {line}".rstrip() + "\n" for line in header) + f" {closing}\n"
     return "".join(f"{mark} {line}".rstrip() + "\n" for line in header)
 
 

@@ -1,42 +1,45 @@
-"""The curate stage: reads the sources, filters, deduplicates, splits by package, and writes documents and rejections.
+"""The curate stage: gathers code, judges each file, removes duplicates, splits and samples, writes what is left.
 
 Goes in: a CurateConfig and the run's languages. Comes out, below the stage's folder: `documents/LANG/part-*.parquet`
-(DOCUMENT_SCHEMA), `rejected/part-*.parquet` (REJECTED_SCHEMA), and the manifest with the counts the report shows.
+(DOCUMENT_SCHEMA), `rejected/part-*.parquet` (REJECTED_SCHEMA), `NOTICE`, and the manifest with the counts that the
+report shows.
 
-Runs in two passes, so that memory holds one part's content at a time. The first reads each source's units, filters file
-by file and leaves whole parts in `work/`, each unit closed by a JSON file written last. The second knows every file's
-hash and package, and copies what is kept. A killed run finds its closed units in `work/` and repeats the rest.
+Contents pass in batches, and each step leaves its result whole in `work/` or not at all: a killed run finds what is
+there and repeats the rest. Only verified pairs, and figures by package, ever lie in this process.
 """
 
 from __future__ import annotations
 
 import shutil
-from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from daft import col
+
 from codechoir.artifacts import Manifest, StageFolder, write_json
 from codechoir.console import Progress
-from codechoir.data.columns import document_row, measure
-from codechoir.data.config import CurateConfig, PackageSource
-from codechoir.data.dedup import Entry, Resolution, resolve
-from codechoir.data.filters import reject
-from codechoir.data.sources import Unit, input_digests, read_unit, units
-from codechoir.data.split import held_out_packages
-from codechoir.documents import DOCUMENT_SCHEMA, REJECTED_SCHEMA, read_parquet, write_parquet
+from codechoir.data.config import CurateConfig
+from codechoir.data.corpus.recall import estimate_recall
+from codechoir.data.duplicates import find_clashes, find_copies, find_near_duplicates
+from codechoir.data.engine import over_contents, read, start, store
+from codechoir.data.examine import Steps, examine
+from codechoir.data.files.contamination import load_benchmarks
+from codechoir.data.files.notice import write_notice
+from codechoir.data.gather import Batch, gather, gone_packages
+from codechoir.data.output import Curated, facts, notice_entries, write_outputs
+from codechoir.data.selection import choose
+from codechoir.data.sources.reading import input_digests
+from codechoir.data.sources.tables import told
 from codechoir.errors import ConfigError, InputError
 from codechoir.languages import language
-from codechoir.packages import fetch
 from codechoir.records import read_json
 
-VERSION = 1
-PART_BYTES = 32 * 2**20  # of content in one part, and so about the memory that one takes
+VERSION = 2
 WORK = "work"  # what an interrupted run leaves; gone when the stage is finished
-NUM_FETCHES = 4  # at a time: the clients mostly wait
-
-Rows = list[dict[str, Any]]
+_HOW = {"engine", "ray_address", "batch_mib"}  # settings that change how it is done, not what comes out
 
 
 def curate(config: CurateConfig, languages: Sequence[str], cache: Path, out: Path) -> Manifest:
@@ -49,187 +52,70 @@ def curate(config: CurateConfig, languages: Sequence[str], cache: Path, out: Pat
     if not wanted:
         raise ConfigError("no language to curate", allowed="one or more languages")
     ids = [found.id for found in wanted]
-    stage = StageFolder(
-        out, "curate", VERSION, {**config.model_dump(mode="json"), "languages": ids}, input_digests(config, wanted)
-    )
-    done = stage.finished()
-    if done is not None:
+    start(config.engine, config.ray_address)
+    benchmarks = load_benchmarks(config.decontaminate, cache)
+    settings = {**config.model_dump(mode="json", exclude=_HOW), "languages": ids}
+    inputs = {**input_digests(config, wanted), "benchmarks": benchmarks.digest}
+    stage = StageFolder(out, "curate", VERSION, settings, inputs)
+    if (done := stage.finished()) is not None:
         return done
     stage.begin()
-    work = out / WORK
-    pieces = units(config, wanted)
-    _gather(pieces, config, cache, stage)
-    resolution = resolve(_entries(work))
-    packages = {name: {entry.package for entry in resolution.kept if entry.language == name} for name in ids}
-    _check_anything_left(packages, work)
-    held_out = held_out_packages(packages, config)
-    _write_documents(resolution, held_out, work, out)
-    rejected = _write_rejected(resolution, work, out)
-    facts = _facts(pieces, resolution, held_out, rejected, ids)
+    work = _work(out, config)
+
+    batches = gather(config, wanted, cache, stage)
+    examined = _examine_all(batches, Steps(config, benchmarks), stage)
+    _check_anything_left(ids, examined)
+    copies = find_copies(examined, work)
+    near = find_near_duplicates(examined, copies, work, config.dedup)
+    selection = choose(examined, [copies, near], work, config)
+    verdicts = [copies, near, *([selection.verdicts] if selection.verdicts else [])]
+    curated = Curated(examined, verdicts, find_clashes(examined, verdicts, work), selection.held_out)
+    write_outputs(curated, out)
+    write_notice(out / "NOTICE", notice_entries(curated))
+    told_facts = {
+        **facts(curated, ids, out),
+        "gone": gone_packages(config, wanted, work),
+        "near_duplicates": read_json(work / "near.json"),
+        "recall": estimate_recall(examined, copies, config),
+        "sampling": [asdict(plan) for plan in selection.plans],
+    }
     shutil.rmtree(work)
-    return stage.finish(facts)
+    return stage.finish(told_facts)
 
 
-def _gather(pieces: Sequence[Unit], config: CurateConfig, cache: Path, stage: StageFolder) -> None:
-    """The first pass: every unit's files filtered and laid in `work`; closed units are skipped."""
-    work = stage.path / WORK
-    left = [unit for unit in pieces if not (work / f"{unit.name}.json").exists()]
-    _fetch_all(left, cache)
-    with Progress("curate", len(pieces), "sources", done=len(pieces) - len(left)) as progress:
-        for unit in left:
-            _gather_unit(unit, config, cache, work)
+def _work(out: Path, config: CurateConfig) -> Path:
+    """The folder for what is half done; emptied where it was cut into batches of another size."""
+    work = out / WORK
+    cut = work / "batch_mib.json"
+    if not cut.exists() or read_json(cut) != config.batch_mib:
+        shutil.rmtree(work, ignore_errors=True)
+        write_json(cut, config.batch_mib)
+    return work
+
+
+def _examine_all(batches: Sequence[Batch], steps: Steps, stage: StageFolder) -> list[Path]:
+    """The second step: every batch's files judged and cleaned, a folder each."""
+    folders = [stage.path / WORK / "examined" / batch.name for batch in batches]
+    left = [(batch, folder) for batch, folder in zip(batches, folders, strict=True) if not folder.exists()]
+    with Progress("examine", len(batches), "batches", done=len(batches) - len(left)) as progress:
+        for batch, folder in left:
+            with told(batch.table) if batch.table else nullcontext(), over_contents():
+                store(examine(batch.frame(), steps), folder)
             stage.save_time()
-            progress.advance(1, str(unit.source))
+            progress.advance(1, batch.sources)
+    return folders
 
 
-def _fetch_all(pieces: Sequence[Unit], cache: Path) -> None:
-    """Fills the cache, several packages at a time; reading them afterwards asks no registry."""
-    packages = {unit.source.package for unit in pieces if isinstance(unit.source, PackageSource)}
-    if not packages:
-        return
-    with Progress("fetch", len(packages), "packages") as progress, ThreadPoolExecutor(NUM_FETCHES) as pool:
-        running = {pool.submit(fetch, package, cache): package for package in packages}
-        try:
-            for one in as_completed(running):
-                one.result()
-                progress.advance(1, str(running[one]))
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
-
-
-def _gather_unit(unit: Unit, config: CurateConfig, cache: Path, work: Path) -> None:
-    kept: Rows = []
-    rejected: Rows = []
-    num_bytes = num_parts = 0
-    for file in read_unit(unit, cache):
-        if file.content is None:
-            rejected.append(_rejected_row(file.key, file.language.id, "not-utf8", file.damage))
-            continue
-        measures = measure(file.content)
-        rejection = reject(file.content, measures, config.filters)
-        if rejection is not None:
-            rejected.append(_rejected_row(file.key, file.language.id, rejection.reason, rejection.detail))
-            continue
-        row = document_row(file.content, measures, file.language, file.repository)
-        kept.append({**row, "key": file.key, "package": file.package, "split": None})
-        num_bytes += measures.size
-        if num_bytes >= PART_BYTES:
-            write_parquet(work / f"{unit.name}-{num_parts:05}.parquet", kept, DOCUMENT_SCHEMA)
-            kept, num_bytes, num_parts = [], 0, num_parts + 1
-    write_parquet(work / f"{unit.name}-{num_parts:05}.parquet", kept, DOCUMENT_SCHEMA)
-    write_parquet(work / f"{unit.name}.rejected.parquet", rejected, REJECTED_SCHEMA)
-    write_json(work / f"{unit.name}.json", {"source": str(unit.source), "parts": num_parts + 1})
-
-
-def _rejected_row(key: str, lang: str, reason: str, detail: str) -> dict[str, str]:
-    return {"key": key, "lang": lang, "reason": reason, "detail": detail}
-
-
-def _parts(work: Path) -> list[Path]:
-    """The parts of closed units, in the order of the sources."""
-    return [
-        work / f"{unit.stem}-{number:05}.parquet"
-        for unit in sorted(work.glob("*.json"))
-        for number in range(read_json(unit)["parts"])
-    ]
-
-
-def _entries(work: Path) -> Iterator[Entry]:
-    for part in _parts(work):
-        table = read_parquet(part, ("key", "hexsha", "lang", "package", "size"))
-        for number, row in enumerate(table.to_pylist()):
-            name = language(row["lang"]).id
-            yield Entry(row["key"], row["hexsha"], part.name, number, name, row["package"], row["size"])
-
-
-def _check_anything_left(packages: Mapping[str, set[str]], work: Path) -> None:
-    for name, found in packages.items():
-        if not found:
-            reasons = Counter(row["reason"] for row in _rejected_rows(work) if row["lang"] == name)
+def _check_anything_left(languages: Sequence[str], examined: Sequence[Path]) -> None:
+    counted: list[dict[str, Any]] = []
+    if examined:
+        grouped = read(*examined).groupby("language", "reason").agg(col("key").count().alias("count"))
+        counted = grouped.sort(["language", "reason"]).to_pylist()
+    for name in languages:
+        mine = [row for row in counted if row["language"] == name]
+        if not any(row["reason"] is None for row in mine):
             raise InputError(
                 f"nothing is left for {name}",
-                seen=", ".join(f"{count} files: {reason}" for reason, count in sorted(reasons.items()))
-                or "no file at all",
+                seen=", ".join(f"{row['count']} files: {row['reason']}" for row in mine) or "no file at all",
                 next_step="add a source of this language, or drop the language",
             )
-
-
-def _rejected_rows(work: Path) -> Iterator[dict[str, str]]:
-    for path in sorted(work.glob("*.rejected.parquet")):
-        yield from read_parquet(path).to_pylist()
-
-
-def _write_documents(resolution: Resolution, held_out: frozenset[str], work: Path, out: Path) -> None:
-    shutil.rmtree(out / "documents", ignore_errors=True)
-    by_part: dict[str, dict[int, Entry]] = defaultdict(dict)
-    for entry in resolution.kept:
-        by_part[entry.part][entry.row] = entry
-    num_written: Counter[str] = Counter()
-    for part in _parts(work):
-        rows: dict[str, Rows] = defaultdict(list)
-        for number, row in enumerate(read_parquet(part).to_pylist() if part.name in by_part else []):
-            kept = by_part[part.name].get(number)
-            if kept is not None:
-                split = "held_out" if kept.package in held_out else "train"
-                rows[kept.language].append({**row, "key": kept.key, "split": split})
-        for name, some in rows.items():
-            path = out / "documents" / name / f"part-{num_written[name]:05}.parquet"
-            write_parquet(path, some, DOCUMENT_SCHEMA)
-            num_written[name] += 1
-
-
-def _write_rejected(resolution: Resolution, work: Path, out: Path) -> dict[str, Counter[str]]:
-    """Writes every rejected file with its reason; the counts by language and reason."""
-    shutil.rmtree(out / "rejected", ignore_errors=True)
-    duplicates: dict[str, Rows] = defaultdict(list)
-    for entry, kept in resolution.duplicates:
-        duplicates[_unit_name(entry)].append(_rejected_row(entry.key, entry.language, "duplicate", kept))
-    counts: dict[str, Counter[str]] = defaultdict(Counter)
-    for unit in sorted(work.glob("*.json")):
-        rows = read_parquet(work / f"{unit.stem}.rejected.parquet").to_pylist() + duplicates[unit.stem]
-        for row in rows:
-            counts[row["lang"]][row["reason"]] += 1
-        if rows:
-            rows.sort(key=lambda row: (row["key"], row["reason"], row["detail"]))
-            write_parquet(out / "rejected" / f"part-{unit.stem}.parquet", rows, REJECTED_SCHEMA)
-    return counts
-
-
-def _unit_name(entry: Entry) -> str:
-    return entry.part.rpartition("-")[0]
-
-
-def _facts(
-    pieces: Sequence[Unit],
-    resolution: Resolution,
-    held_out: frozenset[str],
-    rejected: Mapping[str, Mapping[str, int]],
-    languages: Sequence[str],
-) -> dict[str, Any]:
-    def side(entries: Sequence[Entry]) -> dict[str, Any]:
-        packages = sorted({entry.package for entry in entries})
-        return {"documents": len(entries), "bytes": sum(entry.size for entry in entries), "packages": packages}
-
-    by_language = {}
-    for name in languages:
-        entries = [entry for entry in resolution.kept if entry.language == name]
-        by_language[name] = {
-            "documents": len(entries),
-            "bytes": sum(entry.size for entry in entries),
-            "train": side([entry for entry in entries if entry.package not in held_out]),
-            "held_out": side([entry for entry in entries if entry.package in held_out]),
-        }
-    documents = Counter(_unit_name(entry) for entry in resolution.kept)
-    sources: dict[str, dict[str, Any]] = {}
-    for unit in pieces:
-        licence = getattr(unit.source, "files_licence", None) or getattr(unit.source, "licence", "as each row says")
-        source = sources.setdefault(
-            f"{unit.source} {licence}", {"name": str(unit.source), "licence": licence, "documents": 0}
-        )
-        source["documents"] += documents[unit.name]
-    return {
-        "languages": by_language,
-        "rejected": {name: dict(sorted(rejected.get(name, {}).items())) for name in languages},
-        "sources": list(sources.values()),
-    }

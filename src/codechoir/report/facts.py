@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from codechoir.artifacts import MANIFEST, Manifest, read_manifest
 from codechoir.errors import InputError
@@ -55,12 +55,57 @@ class SourceFacts(Facts):
     documents: int | None = None
 
 
+class NearDuplicateFacts(Facts):
+    """The search for near-duplicates: pairs compared and verified, files removed, buckets too full for every pair."""
+
+    compared: int | None = None
+    verified: int | None = None
+    removed: int | None = None
+    crowded_buckets: int | None = None
+
+
+class RecallFacts(Facts):
+    """The sampled pairs with an exact Jaccard similarity in an interval, and those of them that the LSH proposed."""
+
+    low: float = Field(ge=0, le=1)
+    high: float = Field(ge=0, le=1)
+    pairs: int = Field(0, ge=0)
+    proposed: int = Field(0, ge=0)
+
+
+class PlanFacts(Facts):
+    """How one language's sample size came about; an undefined step is NaN or null."""
+
+    language: str
+    num_files: int | None = None
+    num_repositories: int | None = None
+    z: float | None = None
+    n0: float | None = None
+    cluster_size: float | None = None
+    rho: float | None = None
+    design_effect: float | None = None
+    inflated: float | None = None
+    finite: float | None = None
+    required: int | None = None
+    deviation: float | None = None
+    allocated: int | None = None
+    chosen: int | None = None
+    reached: float | None = None
+
+
 class CurateFacts(Facts):
     """Curation's counts; `rejected` is language -> reason -> files."""
 
     languages: dict[str, LanguageFacts] = {}
     rejected: dict[str, dict[str, int]] = {}
     sources: tuple[SourceFacts, ...] = ()
+    replaced: int | None = None
+    doubtful: dict[str, int] = {}
+    differing_columns: dict[str, int] = {}  # names apart by blanks -> files
+    gone: tuple[str, ...] = ()
+    near_duplicates: NearDuplicateFacts | None = None
+    recall: tuple[RecallFacts, ...] = ()
+    sampling: tuple[PlanFacts, ...] = ()
 
 
 class TrainFacts(Facts):

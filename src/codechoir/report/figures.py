@@ -31,7 +31,10 @@ class Label:
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """One line of a chart: (x, y) in the order of x; `style` picks its colour and dash, 0 .. PALETTE - 1."""
+    """One line of a chart: (x, y) in the order of x; `style` picks its colour and dash, 0 .. PALETTE - 1.
+
+    A line with gaps is several, of one name and style: the legend names them once.
+    """
 
     name: str
     points: tuple[tuple[float, float], ...]
@@ -113,7 +116,8 @@ def line_chart(label: Label, axes: Axes, lines: Sequence[Series]) -> Figure:
     for line in lines:
         path = " ".join(f"{x_of(x):.1f},{y_of(y):.1f}" for x, y in line.points)
         body.append(Markup('<polyline points="{}" class="line c{}"/>').format(path, line.style % PALETTE))
-    legend, height = _legend(lines, bottom + 52) if len(lines) > 1 else ([], int(bottom) + 40)
+    named = list({line.name: line for line in lines}.values())
+    legend, height = _legend(named, bottom + 52) if len(named) > 1 else ([], int(bottom) + 40)
     return Figure(label.name, label.caption, label.alternative, WIDTH, height, Markup("").join([*body, *legend]))
 
 

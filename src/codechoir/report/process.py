@@ -1,4 +1,4 @@
-"""The sections on how the result came about: corpus, training, cost, proofs, and what was run where.
+"""The sections on how the result came about: training, cost, proofs, and what was run where.
 
 Lays out the stages' facts; computes nothing but sums.
 """
@@ -19,47 +19,6 @@ from codechoir.report.figures import Axes, Label, Series, line_chart, thinned
 from codechoir.report.machine import Environment
 from codechoir.report.view import Block, Cell, Code, Figure, Figures, Row, Section, Table, Text
 from codechoir.report.wording import NOT_RUN
-
-MIB = 2**20
-
-
-def corpus_section(run: Run) -> Section:
-    """What curation kept and rejected, from where."""
-    if run.curate is None:
-        return Section("corpus", "Corpus", (Text("Curation was not run here.", missing=True),))
-    facts = run.curate.facts
-    kept = []
-    for name, language in facts.languages.items():
-        rejected = sum(facts.rejected.get(name, {}).values())
-        sides = (language.train, language.held_out)
-        counts = [wording.count(language.documents), wording.count(rejected), _mib(language.bytes)]
-        counts += [cell for side in sides for cell in (wording.count(side.documents), _mib(side.bytes))]
-        kept.append(Row(wording.language_name(name), tuple(counts)))
-    columns = ("Language", "Kept files", "Rejected files", "Kept MiB", "Train files", "Train MiB", "Held-out files")
-    blocks: list[Block] = [Table("Files kept and rejected", (*columns, "Held-out MiB"), tuple(kept))]
-    reasons = sorted({reason for counts in facts.rejected.values() for reason in counts})
-    if reasons:
-        rows = tuple(
-            Row(wording.language_name(name), tuple(wording.count(counts.get(reason, 0)) for reason in reasons))
-            for name, counts in facts.rejected.items()
-        )
-        blocks.append(Table("Rejected files by reason", ("Language", *reasons), rows))
-    packages = tuple(
-        Row(
-            wording.language_name(name), (Cell(", ".join(each.train.packages)), Cell(", ".join(each.held_out.packages)))
-        )
-        for name, each in facts.languages.items()
-    )
-    blocks.append(
-        Table("Packages on each side of the split", ("Language", "Train", "Held-out"), packages, collapsed=True)
-    )
-    if facts.sources:
-        sources = tuple(
-            Row(each.name, (Cell(each.licence or "not stated"), wording.count(each.documents)))
-            for each in facts.sources
-        )
-        blocks.append(Table("Sources and their licences", ("Source", "Licence", "Files"), sources, collapsed=True))
-    return Section("corpus", "Corpus", tuple(blocks))
 
 
 def training_section(run: Run, config: ReportConfig) -> Section:
@@ -221,7 +180,3 @@ def _pairs(values: Mapping[str, str]) -> tuple[Row, ...]:
 
 def _branch_name(name: str) -> str:
     return name if name in ("trunk", "universal") else f"expert, {wording.language_name(name)}"
-
-
-def _mib(size: int) -> Cell:
-    return Cell(f"{size / MIB:,.2f}")

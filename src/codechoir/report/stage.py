@@ -13,13 +13,13 @@ from typing import Any
 
 from codechoir.artifacts import Manifest, StageFolder, write_atomically, write_json
 from codechoir.records import Record
-from codechoir.report import process, quality, render, routing, wording
+from codechoir.report import corpus, process, quality, render, routing, wording
 from codechoir.report.config import ReportConfig
 from codechoir.report.facts import Run, read_run
 from codechoir.report.machine import Environment, environment
 from codechoir.report.view import Page
 
-VERSION = 1
+VERSION = 2
 
 
 def report(
@@ -61,7 +61,7 @@ def build(config: ReportConfig, run: Run, recipe: Mapping[str, Any], surrounding
             quality.home_section(run),
             quality.pass_section(run),
             routing.routing_section(run, config),
-            process.corpus_section(run),
+            corpus.corpus_section(run),
             process.training_section(run, config),
             process.cost_section(run),
             process.proofs_section(run),

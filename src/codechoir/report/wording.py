@@ -124,6 +124,12 @@ def real(value: float | None, form: str) -> Cell:
     return Cell(format(value, form)) if value is not None and math.isfinite(value) else Cell(NONE, tone="missing")
 
 
+def decimal(value: float | None, digits: int) -> Cell:
+    """A figure with fixed decimals; NaN and None are "undefined"."""
+    undefined = value is None or math.isnan(value)
+    return Cell(number(value, digits), tone="missing" if undefined else "")
+
+
 def share(value: float | None) -> Cell:
     """A fraction as a percentage with one decimal."""
     return real(value, ".1%")

@@ -1,0 +1,1 @@
+"""Where code comes from: archives, folders and tables, as gathered rows."""

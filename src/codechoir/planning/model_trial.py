@@ -1,0 +1,236 @@
+"""A trial of the models' stages: a few steps of training, scoring and completing on the recipe's own base, timed.
+
+Goes in: the recipe, and texts by language. Comes out: what each kind of step took, and the sizes that needs are
+computed from. The steps are the stages' own code, at the recipe's batch sizes and lengths.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from codechoir.artifacts import StageFolder
+from codechoir.documents import Text
+from codechoir.errors import InputError
+from codechoir.generate.config import GenerateConfig
+from codechoir.model.config import AnySource, HubBase
+from codechoir.planning.memory import free_memory, peak_memory
+from codechoir.recipe import Recipe
+from codechoir.records import Record
+from codechoir.train.config import TrainConfig
+
+_TRAIN_SECONDS = 4.0  # what the timed steps of training are to take together
+_PASSES = 2  # forward passes in a step on trial; longer steps take as much longer
+_SHORT = 64
+_MAX_STEPS = 20
+_SCORED_TEXTS = 2
+_NEW_TOKENS = 6
+_ROUTER_DOCUMENTS = 20  # a language
+_NO_TEXT = "def add(left, right):\n    return left + right\n\n\n" * 10
+_GIB = 2**30
+_NEVER = 1e9
+
+Texts = Mapping[str, Sequence[str]]  # by Language.id
+
+
+class ModelTrial(Record):
+    """What the steps took. Memory and disk are bytes, times are seconds."""
+
+    device: str
+    number_bytes: int  # what a number takes in the models that are asked
+    parameters: int
+    feed_forward: int  # how many of them are in feed-forward modules
+    vocabulary: int
+    first_memory: int  # peak before a model was loaded
+    memory: int  # peak of training
+    folder_bytes: int  # of a trained model
+    num_steps: int  # of training, timed
+    step_seconds: float  # one optimiser step of an expert
+    trunk_step_seconds: float  # the same of the trunk
+    branch_seconds: float  # loading a model and writing it, once a branch
+    load_seconds: float
+    score_rate: float  # tokens a second
+    complete_seconds: float  # one more token for each prompt of a batch
+    prompt_tokens: dict[str, int]  # by language: of all its problems' prompts, padded as they are batched
+    router_seconds: float  # fitting the prompt router, for one document a language; 0 where there was no text
+
+
+def try_models(recipe: Recipe, cache: Path, scratch: Path, texts: Texts, prompts: Texts) -> ModelTrial:
+    """Tries the recipe's base in this process. Raises UserError where it is not to be had, or too large."""
+    base = _base(recipe.base, cache)
+    sizes, first_memory = _sizes(base), peak_memory()
+    _check_it_fits(recipe.train, sizes, first_memory)
+    expert = _try_branch(base, recipe.train, sizes.vocabulary, True, scratch / "expert")
+    trunk = expert
+    if recipe.train.trainable == "all":
+        trunk = _try_branch(base, recipe.train, sizes.vocabulary, False, scratch / "trunk")
+    memory = peak_memory()
+    asked = _ask(base, recipe.generate, texts, prompts)
+    return ModelTrial(
+        parameters=sizes.parameters,
+        feed_forward=sizes.feed_forward,
+        vocabulary=sizes.vocabulary,
+        first_memory=first_memory,
+        memory=memory,
+        folder_bytes=expert.folder_bytes,
+        num_steps=expert.num_steps,
+        step_seconds=expert.step_seconds,
+        trunk_step_seconds=trunk.step_seconds,
+        branch_seconds=expert.other_seconds,
+        router_seconds=_router_seconds(recipe, base, texts, sizes.vocabulary),
+        **asked,
+    )
+
+
+def _base(source: AnySource, cache: Path) -> Path:
+    from codechoir.model.sources import prepare
+
+    try:
+        return prepare(source, cache).folder
+    except InputError:
+        if isinstance(source, HubBase):  # our process is told to stay offline
+            raise InputError(
+                "the base is not on this machine yet, and is not fetched only to plan",
+                seen=f"{source.id}, revision {source.revision}",
+                next_step=f"hf download {source.id}",
+            ) from None
+        raise
+
+
+@dataclass(frozen=True, slots=True)
+class _Sizes:
+    """A base model's."""
+
+    parameters: int
+    feed_forward: int
+    vocabulary: int
+
+
+def _sizes(base: Path) -> _Sizes:
+    from codechoir.model.checkpoint import open_checkpoint
+    from codechoir.model.families import family_of
+
+    checkpoint = open_checkpoint(base)
+    family = family_of(checkpoint.config, base)
+    sizes = {name: math.prod(shape) for name, shape in checkpoint.shapes().items()}
+    feed_forward = sum(size for name, size in sizes.items() if family.is_feed_forward(name))
+    return _Sizes(sum(sizes.values()), feed_forward, int(checkpoint.config["vocab_size"]))
+
+
+def _check_it_fits(config: TrainConfig, sizes: _Sizes, first_memory: int) -> None:
+    """Raises InputError where training would take more memory than is free: a trial would only end in a kill."""
+    from codechoir.model.device import compute_device, compute_dtype
+
+    number = compute_dtype(config.precision).itemsize
+    trained = sizes.parameters if config.trainable == "all" else sizes.feed_forward
+    # Weights; of trained ones a gradient, and in float32 a copy, its gradient and two moments; logits and their loss.
+    needed = first_memory + sizes.parameters * number + trained * (number + 16)
+    needed += config.sequences_per_forward * config.sequence_length * sizes.vocabulary * (number + 8)
+    if compute_device().type == "cpu" and needed > (free := free_memory()):
+        raise InputError(
+            "the base is too large to be trained on this machine",
+            seen=f"{needed / _GIB:.1f} GiB at least, of {free / _GIB:.1f} free",
+            next_step="take a smaller base, train fewer weights, or use a machine with more memory",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Branch:
+    """What a short branch of training took."""
+
+    num_steps: int
+    step_seconds: float
+    other_seconds: float
+    folder_bytes: int
+
+
+def _try_branch(base: Path, config: TrainConfig, vocabulary: int, feed_forward_only: bool, scratch: Path) -> _Branch:
+    """A branch on short sequences, which pays for what is done once; then one at full length, of one step or some."""
+    size = min(config.sequences_per_step, _PASSES * config.sequences_per_forward)
+    short = config.model_copy(update={"sequence_length": min(_SHORT, config.sequence_length)})
+    timed = config.model_copy(update={"sequences_per_step": size})
+    _train(base, short, (vocabulary, 1), feed_forward_only, scratch / "first")
+    branch = _train(base, timed, (vocabulary, 1), feed_forward_only, scratch / "one")
+    num_steps = min(_MAX_STEPS, int(_TRAIN_SECONDS / max(branch.step_seconds, 1e-3)))
+    if num_steps > 1:
+        branch = _train(base, timed, (vocabulary, num_steps), feed_forward_only, scratch / "some")
+    return replace(branch, step_seconds=branch.step_seconds * config.sequences_per_step / size)
+
+
+def _train(base: Path, config: TrainConfig, shape: tuple[int, int], feed_forward_only: bool, folder: Path) -> _Branch:
+    """Trains on random tokens; `shape` is (vocabulary, steps)."""
+    from codechoir.train.branch import Branch, train_branch
+
+    vocabulary, num_steps = shape
+    settings = config.model_copy(update={"checkpoint_seconds": _NEVER})
+    num_sequences = num_steps * config.sequences_per_step
+    sequences = np.random.default_rng(0).integers(0, vocabulary, (num_sequences, config.sequence_length))
+    stage = StageFolder(folder, "trial", 1, {}, {})
+    stage.begin()
+    began = time.monotonic()
+    facts = train_branch(Branch("on trial", base, sequences, feed_forward_only), settings, stage)
+    seconds = time.monotonic() - began
+    steps_seconds = sequences.size / facts["tokens_per_second"]
+    num_bytes = sum(path.stat().st_size for path in folder.iterdir())
+    return _Branch(num_steps, steps_seconds / num_steps, max(seconds - steps_seconds, 0.0), num_bytes)
+
+
+def _ask(base: Path, config: GenerateConfig, texts: Texts, prompts: Texts) -> dict[str, Any]:
+    """The fields of a trial that scoring and completing give."""
+    from codechoir.model.checkpoint import load_model, load_tokenizer
+    from codechoir.model.device import compute_device, compute_dtype
+    from codechoir.model.engine import Engine, Request
+
+    dtype, device = compute_dtype(config.precision), compute_device()
+    began = time.monotonic()
+    model, tokenizer = load_model(base, dtype).to(device), load_tokenizer(base)
+    load_seconds = time.monotonic() - began
+    text = "".join(text for some in texts.values() for text in some[:20]) or _NO_TEXT
+    text = text[: 8 * config.held_out_tokens]
+    scorer = writer = Engine(model, tokenizer, config.score_batch_size)
+    for num_texts in (1, _SCORED_TEXTS * config.score_batch_size):  # the first is slower
+        scorer = Engine(model, tokenizer, config.score_batch_size)
+        list(scorer.log_likelihoods([text] * num_texts, config.held_out_tokens))
+    num_steps = 1
+    for num_tokens in (1, _NEW_TOKENS) if prompts else ():
+        writer = Engine(model, tokenizer, config.batch_size)
+        requests = [Request("def f(", (), num_tokens)] * config.batch_size
+        num_steps = max(output.num_tokens for _, output in writer.complete(requests)) + 1
+    return {
+        "device": device.type,
+        "number_bytes": dtype.itemsize,
+        "load_seconds": load_seconds,
+        "score_rate": scorer.num_tokens / scorer.seconds,
+        "complete_seconds": writer.seconds / num_steps if prompts else 0.0,
+        "prompt_tokens": {name: _padded(tokenizer, some, config) for name, some in prompts.items()},
+    }
+
+
+def _padded(tokenizer: Any, prompts: Iterable[str], config: GenerateConfig) -> int:
+    """The tokens that all batches of one model's completions of a language begin with."""
+    lengths = [len(tokenizer(prompt, add_special_tokens=False)["input_ids"]) + 1 for prompt in prompts]
+    lengths = sorted(lengths * config.num_samples, reverse=True)
+    batches = [lengths[start : start + config.batch_size] for start in range(0, len(lengths), config.batch_size)]
+    return sum(batch[0] * len(batch) for batch in batches)
+
+
+def _router_seconds(recipe: Recipe, base: Path, texts: Texts, vocabulary: int) -> float:
+    from codechoir.compose.prompt_routers import fit_prompt_router
+    from codechoir.model.checkpoint import load_tokenizer
+
+    some = {
+        name: [Text(str(number), "", text) for number, text in enumerate(texts.get(name, ())[:_ROUTER_DOCUMENTS])]
+        for name in recipe.languages
+    }
+    fewest = min(map(len, some.values()))
+    if fewest < 5:
+        return 0.0
+    began = time.monotonic()
+    fit_prompt_router(some, load_tokenizer(base), vocabulary, recipe.compose)
+    return (time.monotonic() - began) / (sum(map(len, some.values())) / len(some))

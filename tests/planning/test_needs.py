@@ -1,0 +1,134 @@
+"""What stages need, against figures worked out by hand from a trial's round ones."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from codechoir.artifacts import StageFolder
+from codechoir.planning.curate_trial import CurateTrial
+from codechoir.planning.model_trial import ModelTrial
+from codechoir.planning.needs import MIB, Measured, Need, finished_stage, needs
+from codechoir.planning.trial import Trials
+from codechoir.recipe import Recipe
+
+CHANGES = {
+    "curate": {"batch_mib": 1},
+    "train": {"trunk_sequences": 8, "expert_sequences": 10, "sequences_per_step": 4},
+    "compose": {
+        "fit_sequences": 3, "calibration_sequences": 2, "sequence_length": 100, "proof_tokens": 25,
+        "prompt_documents": 50,
+    },
+    "generate": {
+        "score": ("base", "experts", "moe-uniform"), "complete": ("experts", "moe-token-top2"), "held_out_documents": 5,
+        "held_out_tokens": 20, "num_samples": 2, "max_tokens": 8, "batch_size": 4, "score_batch_size": 1,
+    },
+    "evaluate": {"workers": 2, "memory_mib": 100},
+}  # fmt: skip
+
+
+@pytest.fixture
+def asked(recipe: Recipe) -> Recipe:
+    """Two languages, and counts that are easy to reckon with."""
+    return recipe.model_copy(
+        update={name: getattr(recipe, name).model_copy(update=change) for name, change in CHANGES.items()}
+    )
+
+
+def needed(recipe: Recipe, out: Path, curated: CurateTrial | str, models: ModelTrial | str) -> dict[str, Need]:
+    measured = Measured(2 * MIB, Trials(curated, models), {"python": 3}, {"python": 0.5})
+    return {need.stage: need for need in needs(recipe, measured, out)}
+
+
+def test_curate(asked: Recipe, tmp_path: Path, curate_trial: CurateTrial) -> None:
+    found = needed(asked, tmp_path, curate_trial, "no base")["curate"]
+    assert found.seconds == pytest.approx(3 + 2 * MIB * (1 / 2000 + 2 / 1000))
+    assert found.memory == 600 + 4 * (MIB - 1000)  # a batch is smaller than the corpus
+    assert found.disk == 2 * MIB // 4
+    assert "a sample of 10 files" in found.how
+
+
+def test_train(asked: Recipe, tmp_path: Path, model_trial: ModelTrial) -> None:
+    found = needed(asked, tmp_path, "no file", model_trial)["train"]
+    # trunk: 16 sequences, 4 steps; experts: 10 sequences, 3 steps, twice; universal: 20 sequences, 5 steps; 4 branches
+    assert found.seconds == 4 * 5.0 + (2 * 3 + 5) * 2.0 + 4 * 1.0
+    assert (found.memory, found.disk) == (9000, 4 * 2500)
+    assert "15 steps" in found.how and "one expert: 3 steps" in found.how
+
+
+def test_compose(asked: Recipe, tmp_path: Path, model_trial: ModelTrial) -> None:
+    found = needed(asked, tmp_path, "no file", model_trial)["compose"]
+    # 2 languages: 5 sequences of 100 tokens and 4 passes over 25 each; 2 x 3 + 2 loads; the router on 50 documents
+    assert found.seconds == pytest.approx(2 * (500 + 100) / 100 + 8 * 0.5 + 50 * 0.1)
+    assert found.memory == 7000 + 4 * (1600 + 1000)
+    assert found.disk == 2500 + 600 * 2
+
+
+def test_generate(asked: Recipe, tmp_path: Path, model_trial: ModelTrial) -> None:
+    found = needed(asked, tmp_path, "no file", model_trial)["generate"]
+    # Scored: 10 files of 20 tokens are 2 s; by base, two experts and a uniform mixture of 1 + 0.6 times the work.
+    scoring = 2.0 * (1 + 2 + 1.6)
+    # Completed: 6 tasks in 2 batches of 8 steps, 4 s, after 3 s of prompts; by an expert, and with two experts a token.
+    completing = (4.0 + 3.0) * (1 + 1.6)
+    assert found.seconds == pytest.approx(scoring + completing + 5 * 0.5)  # five models are loaded
+    assert found.memory == 7000 + 4 * 1600 + 20 * 10 * 8
+    assert "40 files scored, 12 completions" in found.how
+
+
+def test_evaluate(asked: Recipe, tmp_path: Path) -> None:
+    found = needed(asked, tmp_path, "no file", "no base")["evaluate"]
+    assert found.seconds == 12 * 0.5 / 2
+    assert found.memory == 200 * MIB
+    broken = Measured(0, Trials("", ""), {"python": 3}, {}, "no sandbox")
+    assert [(need.seconds, need.how) for need in needs(asked, broken, tmp_path) if need.stage == "evaluate"] == [
+        (None, "not measured: no sandbox")
+    ]
+
+
+def test_what_could_not_be_tried_is_not_known(asked: Recipe, tmp_path: Path) -> None:
+    found = needed(asked, tmp_path, "no file", "no base")
+    assert {name: need.how for name, need in found.items() if need.memory is None} == {
+        "curate": "not measured: no file",
+        "train": "not measured: no base",
+        "compose": "not measured, as train",
+        "generate": "not measured, as train",
+        "report": "not measured: it only reads what the other stages leave",
+    }
+    assert all(found[stage].seconds is None for stage in ("curate", "train", "compose", "generate", "report"))
+
+
+def finish(folder: Path, config: dict[str, object], seconds: float) -> None:
+    stage = StageFolder(folder, folder.name, 1, config, {})
+    stage.begin()
+    stage.finish({})
+    manifest = json.loads((folder / "manifest.json").read_text())
+    (folder / "manifest.json").write_text(json.dumps({**manifest, "seconds": seconds}))
+
+
+def test_a_finished_stage_says_what_it_took(asked: Recipe, tmp_path: Path, model_trial: ModelTrial) -> None:
+    settings = asked.train.model_dump(mode="json", exclude={"checkpoint_seconds"})
+    for number, name in enumerate(("trunk", "python", "javascript")):
+        finish(tmp_path / "train" / name, {**settings, "languages": ["javascript", "python"]}, 10.0 + number)
+    computed = needed(asked, tmp_path, "no file", model_trial)["train"]
+    assert computed.seconds == 46.0  # one branch is not finished
+    finish(tmp_path / "train" / "universal", {**settings, "languages": ["python", "javascript"]}, 100.0)
+    found = needed(asked, tmp_path, "no file", model_trial)["train"]
+    assert found.seconds == 10 + 11 + 12 + 100
+    assert f"what the finished stage in {tmp_path / 'train'} took (46 s expected" in found.how
+    assert (found.memory, found.disk) == (computed.memory, computed.disk)
+
+
+def test_a_stage_finished_with_other_settings_does_not_count(asked: Recipe, tmp_path: Path) -> None:
+    settings = {**asked.compose.model_dump(mode="json"), "experts": ["python", "javascript"]}
+    finish(tmp_path / "same", settings, 1)
+    finish(tmp_path / "other", {**settings, "ridge": 0.5}, 1)
+    finish(tmp_path / "fewer", {**settings, "experts": ["python"]}, 1)
+    (tmp_path / "damaged").mkdir()
+    (tmp_path / "damaged" / "manifest.json").write_text("{")
+    found = {
+        name: finished_stage(tmp_path / name, asked.compose, asked.languages) is not None
+        for name in ("same", "other", "fewer", "damaged", "absent")
+    }
+    assert found == {"same": True, "other": False, "fewer": False, "damaged": False, "absent": False}
