@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 RECIPE ?= recipes/default.yaml
 
-.PHONY: demo test check fix docs setup system clean
+.PHONY: demo test check fix docs bench-curate setup system clean
 
 demo: setup  ## the main job on the embedded default base: runs/default/report/index.html
 	$(BIN)/codechoir run $(RECIPE)
@@ -23,6 +23,9 @@ fix: setup  ## format and mend what the linter can
 
 docs: setup  ## docs/cli.md from --help
 	$(BIN)/python tools/write-cli-reference.py
+
+bench-curate: setup  ## curation beside its peers, about half an hour: docs/results/curate.md
+	$(BIN)/python -m bench.curate --out docs/results/curate.md
 
 setup: system $(VENV)/.installed
 
