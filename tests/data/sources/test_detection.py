@@ -257,4 +257,5 @@ UNITS = [
 def test_no_content_takes_long(path: str) -> None:
     """Much of one thing: a pattern that goes back over it again and again would take minutes."""
     for unit in UNITS:
-        detect(path, unit * (2**17 // len(unit)))
+        content = unit * (2**17 // len(unit))
+        assert detect(path, content) == detect(path, content)
