@@ -15,7 +15,7 @@ import pytest
 SRC = Path(__file__).parent.parent / "src" / "codechoir"
 LAYERS: tuple[tuple[str, ...], ...] = (
     (
-        *("records", "languages", "artifacts", "console", "errors", "config", "documents", "problems"),
+        *("records", "languages", "artifacts", "console", "errors", "config", "documents", "problems", "translation"),
         *("packages", "registries", "archives"),
     ),
     ("model", "sandbox"),

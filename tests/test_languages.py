@@ -6,7 +6,7 @@ from pathlib import PurePosixPath
 import pytest
 
 from codechoir.errors import ConfigError
-from codechoir.languages import LANGUAGES, language, language_of_path
+from codechoir.languages import LANGUAGES, MEASURED_ONLY, language, language_of_path
 
 # The 30 languages of The Stack v1 as its `lang` column spells them, with the extensions that its makers took for them.
 PUBLISHED = {
@@ -60,12 +60,24 @@ MULTIPL_E = {
     "scala": ("scala", ["\n    }\n"]),
     "julia": ("jl", ["\nfunction", "\nmacro", "\n\n"]),
     "haskell": ("hs", ["\n\n", "\n{-", "\ntype", "\ndata", "\nnewtype"]),
+    "r": ("r", ["\n#", "\n```"]),
+    "racket": ("rkt", ["\n(define ", "\n#|", "\n;", "\n("]),
+    "d": ("d", ["\n\n", "\nvoid", "\nbool", "\nint"]),
+    "swift": ("swift", ["\n}"]),
 }
+ALL = LANGUAGES | MEASURED_ONLY
 
 
 def test_the_table_is_the_stacks() -> None:
     assert {entry.stack_name for entry in LANGUAGES.values()} == set(PUBLISHED)
     assert len(LANGUAGES) == 30
+
+
+def test_languages_that_are_only_measured_are_not_the_stacks() -> None:
+    assert {entry.stack_name for entry in MEASURED_ONLY.values()} == {"D", "R", "Racket", "Swift"}
+    assert not set(MEASURED_ONLY) & set(LANGUAGES)
+    for entry in MEASURED_ONLY.values():
+        assert [language_of_path(f"a{suffix}") for suffix in entry.suffixes] == [None]
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
@@ -76,13 +88,13 @@ def test_published_extensions(name: str) -> None:
 
 
 def test_published_codes_and_stop_tokens() -> None:
-    told = {entry.id: (entry.multipl_e, list(entry.stop_tokens)) for entry in LANGUAGES.values() if entry.multipl_e}
+    told = {entry.id: (entry.multipl_e, list(entry.stop_tokens)) for entry in ALL.values() if entry.multipl_e}
     assert told == MULTIPL_E
-    assert not any(entry.stop_tokens for entry in LANGUAGES.values() if not entry.multipl_e)
+    assert not any(entry.stop_tokens for entry in ALL.values() if not entry.multipl_e)
 
 
 def test_each_language_answers_to_all_its_names() -> None:
-    for key, entry in LANGUAGES.items():
+    for key, entry in ALL.items():
         assert key == entry.id
         for name in (entry.id, entry.stack_name, *entry.aliases, *filter(None, [entry.multipl_e])):
             assert language(name) is entry
@@ -97,7 +109,7 @@ def test_spellings_of_others(name: str, expected: str) -> None:
 
 
 def test_no_name_suffix_or_interpreter_means_two_languages() -> None:
-    entries = LANGUAGES.values()
+    entries = ALL.values()
     names = [n for e in entries for n in {e.id, e.stack_name, *e.aliases, *filter(None, [e.multipl_e])}]
     suffixes = [suffix for entry in entries for suffix in entry.suffixes]
     file_names = [name for entry in entries for name in entry.file_names]
@@ -109,7 +121,7 @@ def test_no_name_suffix_or_interpreter_means_two_languages() -> None:
 
 
 def test_every_language_can_be_commented() -> None:
-    for entry in LANGUAGES.values():
+    for entry in ALL.values():
         assert entry.line_comment or entry.block_comment, entry.id
 
 

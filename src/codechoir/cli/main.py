@@ -14,7 +14,7 @@ import sys
 import click
 
 from codechoir import __version__
-from codechoir.cli import compose, doctor, evaluate, explain, generate, plan, recipe, run
+from codechoir.cli import compose, doctor, evaluate, explain, generate, plan, recipe, run, translate
 from codechoir.console import say
 from codechoir.errors import DiskFullError, InputError, UserError
 
@@ -31,8 +31,8 @@ def codechoir() -> None:
 
 
 for _command in (
-    *(run.run, recipe.recipe, plan.plan, explain.explain, compose.compose, generate.generate, evaluate.evaluate),
-    doctor.doctor,
+    *(run.run, recipe.recipe, plan.plan, explain.explain, compose.compose, generate.generate),
+    *(translate.translate, evaluate.evaluate, doctor.doctor),
 ):
     codechoir.add_command(_command)
 

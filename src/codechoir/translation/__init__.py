@@ -1,0 +1,1 @@
+"""Python problems translated into other languages, in MultiPL-E's form."""

@@ -1,0 +1,1 @@
+"""The target languages, one class each; `table.py` lists them."""
