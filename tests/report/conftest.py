@@ -139,17 +139,20 @@ def make(folder: Path) -> Fake:
 
 def _score(model: str, language: str, metric: str, value: float, width: float) -> Score:
     return Score(
-        model=model, language=language, metric=metric, value=value, low=value - width, high=value + width, count=164
-    )
+        model=model, language=language, metric=metric, value=value, low=value - width, high=value + width, count=164,
+        clusters=41,
+    )  # fmt: skip
 
 
 def _comparison(
     model: str, against: str, language: str, difference: float, width: float, metric: str = "bits_per_byte"
 ) -> Comparison:
     low, high = difference - width, difference + width
+    # as a normal distribution has it; chance makes what lies within the interval around 0
+    p_value = math.erfc(abs(difference) / width * 1.96 / math.sqrt(2)) if width > 0 else math.nan
     return Comparison(
         model=model, against=against, language=language, metric=metric, difference=difference, low=low, high=high,
-        count=120,
+        p_value=p_value / 2, p_adjusted=p_value, detectable=width * 2.8 / 1.96, count=120, clusters=30,
     )  # fmt: skip
 
 
@@ -223,7 +226,10 @@ def _facts(fake: Fake, rng: random.Random) -> None:
         "statuses": {
             m: {"python": {"passed": 9, "failed-assertion": 101, "runtime-error": 54}} for m in (*DENSE, *MOES)
         },
+        "time_outs": {"programs": 1500, "first": 12, "recovered": 3, "flake_rate": 0.002},
+        "same_seeds": True,
         "skipped": {},
+        "untranslatable": {"python": {}, "java": {"HumanEval_32_find_zero": "random", "HumanEval_38_x": "random"}},
         "problems": {"python": 164},
     }
 

@@ -31,21 +31,41 @@ def test_numbers(value: float | None, digits: int, signed: bool, text: str) -> N
     assert wording.number(value, digits, signed=signed) == text
 
 
-finite = st.floats(-10, 10)
+def comparison(difference: float, metric: str, **values: float) -> Comparison:
+    figures = {"low": difference - 0.01, "high": difference + 0.01, "p_value": 0.001, "p_adjusted": 0.01} | values
+    return Comparison(
+        model="a", against="b", language="c", metric=metric, difference=difference, detectable=0.1, count=9, clusters=9,
+        **figures,
+    )  # fmt: skip
 
 
-@given(difference=finite, low=finite, high=finite, metric=st.sampled_from(["bits_per_byte", "pass@1"]))
-def test_an_outcome_is_claimed_only_off_zero(difference: float, low: float, high: float, metric: str) -> None:
-    low, high = sorted((low, high))
-    found = wording.outcome(
-        Comparison(
-            model="a", against="b", language="c", metric=metric, difference=difference, low=low, high=high, count=1
-        )
-    )
-    if low <= 0 <= high:
+@given(
+    difference=st.floats(-10, 10).filter(bool),
+    p_adjusted=st.floats(0, 1) | st.just(math.nan),
+    metric=st.sampled_from(["bits_per_byte", "pass@1", "infill_exact_match"]),
+)
+def test_an_outcome_is_claimed_only_where_chance_is_unlikely(difference: float, p_adjusted: float, metric: str) -> None:
+    found = wording.outcome(comparison(difference, metric, p_adjusted=p_adjusted))
+    if math.isnan(p_adjusted) or p_adjusted > 0.05:
         assert found == "within noise"
     else:
-        assert found == ("better" if (low > 0) == (metric == "pass@1") else "worse")
+        assert found == ("better" if (difference > 0) == (metric != "bits_per_byte") else "worse")
+
+
+@pytest.mark.parametrize(
+    ("p_adjusted", "text"),
+    [
+        (0.0123, "+0.500 [+0.490, +0.510], p 0.012"),
+        (0.001, "+0.500 [+0.490, +0.510], p 0.001"),
+        (0.0009, "+0.500 [+0.490, +0.510], p < 0.001"),
+        (1.0, "+0.500 [+0.490, +0.510], p 1.000"),
+        (math.nan, "+0.500 [+0.490, +0.510]"),
+    ],
+)
+def test_a_difference_carries_its_interval_and_its_corrected_p_value(p_adjusted: float, text: str) -> None:
+    assert wording.difference_text(comparison(0.5, "pass@1", p_adjusted=p_adjusted)) == text
+    nan = {"low": math.nan, "high": math.nan}
+    assert wording.difference_text(comparison(0.5, "pass@1", p_adjusted=0.5, **nan)) == "+0.500 p 0.500"
 
 
 @pytest.mark.parametrize(

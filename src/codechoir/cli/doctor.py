@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from codechoir.sandbox.diagnosis import Finding
 
 
 @click.command()
@@ -20,10 +24,19 @@ def doctor(as_json: bool) -> None:
         click.echo(json.dumps({"device": device, "parts": [asdict(finding) for finding in findings]}, indent=1))
         return
     for finding in findings:
-        click.echo(f"{finding.part:<12} {finding.state:<8} {finding.version}")
-        if finding.state != "works":
-            click.echo(f"{'':<12} {finding.detail}; apt-get install {' '.join(finding.packages)}")
+        _show(finding)
     click.echo(f"{'device':<12} {'works':<8} {device}")
+
+
+def _show(finding: Finding) -> None:
+    click.echo(f"{finding.part:<12} {finding.state:<8} {finding.version}".rstrip())
+    if finding.state != "works":
+        click.echo(f"{'':<12} {finding.detail}")
+        click.echo(f"{'':<12} to get it: {finding.install or 'make toolchains'}")
+    for holds, title in ((True, "holds"), (False, "DOES NOT HOLD")):
+        walls = [wall for wall, held in finding.walls.items() if held is holds]
+        if walls:
+            click.echo(f"{'':<12} {title}: {', '.join(walls)}")
 
 
 def _device() -> str:

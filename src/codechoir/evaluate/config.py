@@ -25,7 +25,13 @@ class EvaluateConfig(Config):
     wall_seconds: float = Field(30.0, gt=0, description="wall-clock time of one program, without its compilation")
     memory_mib: int = Field(1024, ge=64, description="memory of one program's process, MiB")
     resamples: int = Field(2000, ge=100, description="bootstrap resamples of each 95% interval")
-    seed: int = Field(0, ge=0, description="seed of the bootstrap")
+    permutations: int = Field(
+        10_000, ge=100, description="random exchanges behind a p-value where there are too many to count them all"
+    )
+    seed: int = Field(0, ge=0, description="seed of the bootstrap and the exchanges")
+    multipl_e: bool = Field(
+        True, description="also write completions and results as MultiPL-E's own files, in the folder multipl-e"
+    )
 
     def settings(self) -> dict[str, object]:
         """The values that a result depends on: all but the number of workers."""

@@ -1,7 +1,8 @@
-"""Verdicts and log-likelihoods in; scores with intervals and paired comparisons out.
+"""Verdicts, infillings and log-likelihoods in; scores with intervals and paired comparisons out.
 
 Owns which models are compared with which, and what has to match for a comparison to be fair: all models of a language
-are measured on the same documents (to the byte) and the same problems. Knows nothing of files or sandboxes.
+are measured on the same documents (to the byte), the same gaps and the same problems. Knows nothing of files or
+sandboxes.
 """
 
 from __future__ import annotations
@@ -15,10 +16,23 @@ import numpy as np
 
 from codechoir.errors import InputError
 from codechoir.evaluate.config import EvaluateConfig
-from codechoir.evaluate.statistics import Floats, Sums, estimate, pass_at_k, ratio, resample
-from codechoir.records import Comparison, LogLikelihood, Score, Status, Verdict
+from codechoir.evaluate.ledger import Tally
+from codechoir.evaluate.statistics import (
+    Floats,
+    Sums,
+    detectable,
+    estimate,
+    holm,
+    paired,
+    pass_at_k,
+    permutation_p,
+    ratio,
+    resample,
+    standard_error,
+)
+from codechoir.records import Comparison, Infilling, LogLikelihood, Score
 
-BITS_PER_BYTE = "bits_per_byte"
+BITS_PER_BYTE, EXACT_MATCH = "bits_per_byte", "infill_exact_match"
 MEAN = "mean"  # the language of a mean over all languages, each weighing the same
 BASE, UNIVERSAL, OTHER_EXPERTS = "base", "universal", "other-experts"
 _EXPERT, _MOE = "expert-", "moe-"
@@ -40,7 +54,6 @@ class _Metric:
 
     name: str
     models: dict[str, _ByLanguage]
-    clustered: bool  # one unit may recur in several languages
     config: EvaluateConfig
     _weights: dict[str, Mapping[str, Floats]] = field(default_factory=dict)
 
@@ -48,141 +61,170 @@ class _Metric:
     def languages(self) -> list[str]:
         return sorted({language for by_language in self.models.values() for language in by_language})
 
+    def over(self, language: str) -> list[str]:
+        """The languages behind a figure."""
+        return self.languages if language == MEAN else [language]
+
     def covers(self, model: str, language: str) -> bool:
         """Whether the model has been measured on the language; for the mean, on all."""
-        have = self.models.get(model, {})
-        return all(name in have for name in self.languages) if language == MEAN else language in have
+        return all(name in self.models.get(model, {}) for name in self.over(language))
 
-    def count(self, model: str, language: str) -> int:
-        """Units behind a figure."""
-        have = self.models[model]
-        return sum(len(sums.keys) for sums in have.values()) if language == MEAN else len(have[language].keys)
+    def have(self, model: str, language: str) -> list[Sums]:
+        """The sums that a model has towards a figure."""
+        return [sums for name, sums in self.models[model].items() if name in self.over(language)]
 
     def value(self, model: str, language: str) -> Floats:
         """The figure itself, shape (1,)."""
-        have = self.models[model]
-        names = self.languages if language == MEAN else [language]
-        return _mean([ratio(have[name]) for name in names])
+        return _mean([ratio(self.models[model][name]) for name in self.over(language)])
 
     def resampled(self, model: str, language: str) -> Floats:
         """The figure in each resample, shape (resamples,)."""
-        have, weights = self.models[model], self._weights_of(language)
-        names = self.languages if language == MEAN else [language]
-        return _mean([ratio(have[name], weights[name]) for name in names])
+        weights = self._weights_of(language)
+        return _mean([ratio(self.models[model][name], weights[name]) for name in self.over(language)])
+
+    def seed(self, *what: str) -> tuple[int, int]:
+        """A seed of its own for everything that is drawn."""
+        return (self.config.seed, zlib.crc32("/".join((self.name, *what)).encode()))
 
     def _weights_of(self, language: str) -> Mapping[str, Floats]:
         if language not in self._weights:
-            units = {
-                name: by_language[name].keys for by_language in self.models.values() for name in sorted(by_language)
-            }
-            strata = {name: units[name] for name in (self.languages if language == MEAN else [language])}
-            seed = (self.config.seed, zlib.crc32(f"{self.name}/{language}".encode()))
-            self._weights[language] = resample(strata, self.config.resamples, seed, shared=self.clustered)
+            units = {name: by[name].clusters for by in self.models.values() for name in sorted(by)}
+            strata = {name: units[name] for name in self.over(language)}
+            self._weights[language] = resample(strata, self.config.resamples, self.seed(language))
         return self._weights[language]
 
 
 def score(
     likelihoods: Iterable[LogLikelihood],
-    verdicts: Sequence[Verdict],
+    infillings: Iterable[Infilling],
+    tallies: Mapping[str, Mapping[str, Tally]],
     config: EvaluateConfig,
 ) -> Scored:
-    """Bits per byte and pass@k of every model and language, their means, and the comparisons.
+    """Bits per byte, exact match and pass@k of every model and language, their means, and the comparisons.
 
-    Comparisons are `model - against` on the same units: every model against the universal one, experts and MoE models
-    against the base, and on each expert's own language its home advantage over the mean of the other experts (bits per
-    byte, so less than 0 is better). Raises InputError where models were measured on different units or where there are
-    fewer completions than k.
+    Comparisons are `model - against` on the same units, in bits per byte, exact match and pass@k of the least k: every
+    model against the universal one, experts and MoE models against the base, and on each expert's own language its home
+    advantage over the mean of the other experts (bits per byte, so less than 0 is better). Where there is neither a
+    universal model nor a base, every model is compared with the first. Raises InputError where models were measured on
+    different units or where there are fewer completions than k.
     """
-    metrics = [_Metric(BITS_PER_BYTE, _bits(likelihoods), False, config)]
-    metrics += [_Metric(f"pass@{k}", _passes(verdicts, k), True, config) for k in sorted(set(config.pass_k))]
-    scores = [each for metric in metrics for each in _scores(metric)]
+    ks = sorted(set(config.pass_k))
+    bits = _Metric(BITS_PER_BYTE, _bits(likelihoods), config)
+    exact = _Metric(EXACT_MATCH, _matches(infillings), config)
+    passes = [_Metric(f"pass@{k}", _passes(tallies, k), config) for k in ks]
+    metrics = [bits, exact, *passes]
+    for metric in metrics:
+        _check_units(metric)
     comparisons = [
         each
-        for metric in metrics
-        if metric.name in (BITS_PER_BYTE, "pass@1")
+        for metric in (bits, exact, *passes[:1])
         for model, against in _pairs(list(metric.models))
-        for each in _compare(metric, model, against)
+        for each in _adjusted(list(_compare(metric, model, against)))
     ]
-    return Scored(tuple(scores), (*comparisons, *_home_advantages(metrics[0])))
+    return Scored(
+        tuple(each for metric in metrics for each in _scores(metric)),
+        (*comparisons, *_adjusted(list(_home_advantages(bits)))),
+    )
 
 
 def _bits(likelihoods: Iterable[LogLikelihood]) -> dict[str, _ByLanguage]:
     """Bits and bytes of each document: numerators and denominators of bits per byte."""
-    found: dict[str, dict[str, dict[str, LogLikelihood]]] = {}
-    for each in likelihoods:
-        documents = found.setdefault(each.model, {}).setdefault(each.language, {})
-        if each.key in documents:
-            raise InputError("a document was measured twice", seen=f"{each.model}, {each.language}, {each.key}")
-        documents[each.key] = each
-    _same_documents(found)
+    return _sums(
+        (each.model, each.language, _Unit(each.key, each.package, -each.log_likelihood / math.log(2), each.num_bytes))
+        for each in likelihoods
+    )
+
+
+def _matches(infillings: Iterable[Infilling]) -> dict[str, _ByLanguage]:
+    """Whether each gap was filled exactly, over 1."""
+    return _sums(
+        (each.model, each.language, _Unit(each.key, each.package, float(each.exact), 1.0)) for each in infillings
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Unit:
+    key: str
+    cluster: str
+    numerator: float
+    denominator: float
+
+
+def _sums(units: Iterable[tuple[str, str, _Unit]]) -> dict[str, _ByLanguage]:
+    found: dict[str, dict[str, dict[str, _Unit]]] = {}
+    for model, language, unit in units:
+        held = found.setdefault(model, {}).setdefault(language, {})
+        if unit.key in held:
+            raise InputError("a document was measured twice", seen=f"{model}, {language}, {unit.key}")
+        held[unit.key] = unit
     return {
         model: {
             language: Sums(
-                tuple(sorted(documents)),
-                np.array([-documents[key].log_likelihood / math.log(2) for key in sorted(documents)]),
-                np.array([float(documents[key].num_bytes) for key in sorted(documents)]),
+                tuple(sorted(held)),
+                tuple(held[key].cluster for key in sorted(held)),
+                np.array([held[key].numerator for key in sorted(held)]),
+                np.array([held[key].denominator for key in sorted(held)], dtype=np.float64),
             )
-            for language, documents in by_language.items()
+            for language, held in by_language.items()
         }
         for model, by_language in found.items()
     }
 
 
-def _same_documents(found: Mapping[str, Mapping[str, Mapping[str, LogLikelihood]]]) -> None:
-    first: dict[str, tuple[str, dict[str, int]]] = {}
-    for model, by_language in found.items():
-        for language, documents in by_language.items():
-            sizes = {key: document.num_bytes for key, document in documents.items()}
+def _check_units(metric: _Metric) -> None:
+    """Refuses models that were measured on different units, or on other amounts of them."""
+    first: dict[str, tuple[str, dict[str, float]]] = {}
+    for model, by_language in metric.models.items():
+        for language, sums in by_language.items():
+            sizes = dict(zip(sums.keys, map(float, sums.denominators), strict=True))
             other, expected = first.setdefault(language, (model, sizes))
             if sizes != expected:
                 differing = sorted(key for key in sizes.keys() | expected.keys() if sizes.get(key) != expected.get(key))
                 raise InputError(
-                    "two models were measured on different held-out texts",
-                    seen=f"{language}: {other} and {model} differ in {len(differing)} documents, first {differing[0]}",
-                    next_step="generate the log-likelihoods of all models from the same documents and length",
+                    f"two models' {metric.name} was measured on different texts",
+                    seen=f"{language}: {other} and {model} differ in {len(differing)}, first {differing[0]}",
+                    next_step="measure all models on the same documents, lengths, gaps and problems",
                 )
 
 
-def _passes(verdicts: Sequence[Verdict], k: int) -> dict[str, _ByLanguage]:
+def _passes(tallies: Mapping[str, Mapping[str, Tally]], k: int) -> dict[str, _ByLanguage]:
     """pass@k of each problem over 1: numerators and denominators of the mean over problems."""
-    found: dict[str, dict[str, dict[str, list[Status]]]] = {}
-    for each in verdicts:
-        problems = found.setdefault(each.model, {}).setdefault(each.language, {})
-        problems.setdefault(each.problem, []).append(each.status)
     return {
         model: {
             language: Sums(
-                tuple(sorted(problems)),
-                np.array([_solved(problems[name], k, f"{model}, {language}, {name}") for name in sorted(problems)]),
-                np.ones(len(problems)),
+                tally.problems,
+                tally.problems,
+                np.array([_solved(tally, place, k, f"{model}, {language}") for place in range(len(tally.problems))]),
+                np.ones(len(tally.problems)),
             )
-            for language, problems in by_language.items()
+            for language, tally in by_language.items()
         }
-        for model, by_language in found.items()
+        for model, by_language in tallies.items()
     }
 
 
-def _solved(statuses: Sequence[Status], k: int, where: str) -> float:
-    if len(statuses) < k:
+def _solved(tally: Tally, place: int, k: int, where: str) -> float:
+    num_samples = int(tally.num_samples[place])
+    if num_samples < k:
         raise InputError(
             f"pass@{k} needs at least {k} completions of every problem",
-            seen=f"{where}: {len(statuses)}",
+            seen=f"{where}, {tally.problems[place]}: {num_samples}",
             next_step="generate more samples per problem, or take k out of evaluate.pass_k",
         )
-    if Status.HARNESS_ERROR in statuses:
+    if tally.num_broken[place]:
         return math.nan  # neither passed nor failed: no figure can stand on it
-    return pass_at_k(len(statuses), statuses.count(Status.PASSED), k)
+    return pass_at_k(num_samples, int(tally.num_passed[place]), k)
 
 
 def _scores(metric: _Metric) -> Iterator[Score]:
     for model, by_language in metric.models.items():
         for language in (*sorted(by_language), MEAN):
+            have = metric.have(model, language)
+            clusters = len({cluster for sums in have for cluster in sums.clusters})
             if metric.covers(model, language):
-                result = estimate(
-                    metric.value(model, language), metric.resampled(model, language), metric.count(model, language)
-                )
+                result = estimate(metric.value(model, language), metric.resampled(model, language), clusters)
             else:
-                result = estimate(np.array([math.nan]), np.array([]), metric.count(model, language))
+                result = estimate(np.array([math.nan]), np.array([]), clusters)
             yield Score(
                 model=model,
                 language=language,
@@ -190,7 +232,8 @@ def _scores(metric: _Metric) -> Iterator[Score]:
                 value=result.value,
                 low=result.low,
                 high=result.high,
-                count=result.count,
+                count=sum(len(sums.keys) for sums in have),
+                clusters=clusters,
             )
 
 
@@ -199,6 +242,8 @@ def _pairs(models: Sequence[str]) -> Iterator[tuple[str, str]]:
         yield from ((model, UNIVERSAL) for model in models if model != UNIVERSAL)
     if BASE in models:
         yield from ((model, BASE) for model in models if model.startswith((_EXPERT, _MOE)))
+    if not {UNIVERSAL, BASE}.intersection(models):
+        yield from ((model, models[0]) for model in models[1:])
 
 
 def _compare(metric: _Metric, model: str, against: str) -> Iterator[Comparison]:
@@ -220,7 +265,15 @@ def _home_advantages(metric: _Metric) -> Iterator[Comparison]:
 def _comparison(metric: _Metric, model: str, others: Sequence[str], against: str, language: str) -> Comparison:
     value = metric.value(model, language) - _mean([metric.value(other, language) for other in others])
     resampled = metric.resampled(model, language) - _mean([metric.resampled(other, language) for other in others])
-    result = estimate(value, resampled, metric.count(model, language))
+    clustered = paired(
+        [
+            (metric.models[model][name], _mean([metric.models[other][name].numerators for other in others]))
+            for name in metric.over(language)
+        ]
+    )
+    clusters = len(clustered.contributions)
+    result = estimate(value, resampled, clusters)
+    p_value = permutation_p(clustered.contributions, metric.config.permutations, metric.seed(language, model, against))
     return Comparison(
         model=model,
         against=against,
@@ -229,8 +282,20 @@ def _comparison(metric: _Metric, model: str, others: Sequence[str], against: str
         difference=result.value,
         low=result.low,
         high=result.high,
-        count=result.count,
+        p_value=p_value,
+        p_adjusted=p_value,
+        detectable=detectable(standard_error(clustered.residuals)),
+        count=sum(len(sums.keys) for sums in metric.have(model, language)),
+        clusters=clusters,
     )
+
+
+def _adjusted(family: Sequence[Comparison]) -> list[Comparison]:
+    """The comparisons, Holm's correction made over the languages in them; a mean is one claim and stands by itself."""
+    corrected = iter(holm([each.p_value for each in family if each.language != MEAN]))
+    return [
+        each if each.language == MEAN else each.model_copy(update={"p_adjusted": next(corrected)}) for each in family
+    ]
 
 
 def _mean(values: Sequence[Floats]) -> Floats:

@@ -1,28 +1,29 @@
-"""The evaluate stage: judges what the models wrote, and scores that beside their log-likelihoods.
+"""The evaluate stage: judges what the models wrote, and scores that beside their infillings and log-likelihoods.
 
-In go generate's folder (`MODEL/LANG.jsonl` of completions, `MODEL/LANG.likelihood.jsonl`, either may be absent) or
-one file of anybody's completions, and the problems; out come `MODEL/LANG.jsonl` of verdicts and `scores.json`
-(`scores`, `comparisons`, `skipped`). Knows nothing of models or of how the completions were made.
+In go generate's folder (`MODEL/LANG.jsonl` of completions, `MODEL/LANG.infill.jsonl`, `MODEL/LANG.likelihood.jsonl`,
+any may be absent), one such file of anybody's, or MultiPL-E's files, and the problems; out come `MODEL/LANG.jsonl` of
+verdicts, `scores.json` (`scores`, `comparisons`, `skipped`) and MultiPL-E's files. Knows nothing of models or of how
+the completions were made.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
-from codechoir.artifacts import Manifest, StageFolder, file_sha256, write_json
+from codechoir.artifacts import Manifest, StageFolder, write_json
 from codechoir.errors import InputError
 from codechoir.evaluate.config import EvaluateConfig
+from codechoir.evaluate.export import write_multipl_e
+from codechoir.evaluate.given import Completions, Given, find
+from codechoir.evaluate.ledger import SCORES, problems_by_name
 from codechoir.evaluate.scores import score
 from codechoir.evaluate.verdicts import judge
 from codechoir.problems import ProblemSet
-from codechoir.records import Completion, LogLikelihood, Verdict, read_records
+from codechoir.records import Infilling, LogLikelihood, read_records
 
 STAGE = "evaluate"
-VERSION = 1
-SCORES = "scores.json"
-_LIKELIHOOD = ".likelihood.jsonl"
+VERSION = 2
 
 
 def evaluate(
@@ -38,44 +39,34 @@ def evaluate(
         return done
     if not generated.is_dir():
         raise InputError("no such folder of completions", seen=generated, next_step="run the generate stage first")
-    files = sorted(generated.glob("*/*.jsonl"))
-    likelihoods = [file for file in files if file.name.endswith(_LIKELIHOOD)]
-    completions = [file for file in files if file not in likelihoods]
-    if not files:
-        raise InputError("the folder holds no completions", seen=generated, allowed="MODEL/LANGUAGE.jsonl")
-    return _evaluate(
-        folder,
-        config,
-        problems,
-        [record for file in completions for record in read_records(Completion, file)],
-        (record for file in likelihoods for record in read_records(LogLikelihood, file)),
-    )
+    return _evaluate(folder, config, problems, find(generated))
 
 
-def evaluate_completions(config: EvaluateConfig, completions: Path, problems: ProblemSet, out: Path) -> Manifest:
-    """Judges and scores one file of completions, one a line, of any models and languages."""
-    records = list(read_records(Completion, completions))
-    if not records:
-        raise InputError("the file holds no completions", seen=completions)
-    inputs = {"completions": file_sha256(completions), "problems": problems.digest}
-    folder = _folder(config, inputs, out)
-    return folder.finished() or _evaluate(folder, config, problems, records, ())
+def evaluate_given(config: EvaluateConfig, given: Given, problems: ProblemSet, out: Path) -> Manifest:
+    """The same for anybody's files, of any models and languages."""
+    folder = _folder(config, {"completions": given.digest, "problems": problems.digest}, out)
+    return folder.finished() or _evaluate(folder, config, problems, given)
 
 
 def _folder(config: EvaluateConfig, inputs: Mapping[str, str], out: Path) -> StageFolder:
     return StageFolder(out, STAGE, VERSION, config.settings(), inputs)
 
 
-def _evaluate(
-    folder: StageFolder,
-    config: EvaluateConfig,
-    problems: ProblemSet,
-    completions: Sequence[Completion],
-    likelihoods: Iterable[LogLikelihood],
-) -> Manifest:
+def _evaluate(folder: StageFolder, config: EvaluateConfig, problems: ProblemSet, given: Given) -> Manifest:
     folder.begin()
+    completions = Completions(given, problems_by_name(problems))
     judged = judge(completions, problems, config, folder.path)
-    scored = score(likelihoods, judged.verdicts, config)
+    ledger = judged.ledger
+    if not len(ledger) and not given.likelihoods and not given.infillings:
+        raise InputError("there is nothing to evaluate: the file holds no completions", seen=given.root)
+    scored = score(
+        (record for file in given.likelihoods for record in read_records(LogLikelihood, file)),
+        (record for file in given.infillings for record in read_records(Infilling, file)),
+        ledger.tallies(),
+        config,
+    )
+    if config.multipl_e:
+        write_multipl_e(folder.path, ledger, completions)
     write_json(
         folder.path / SCORES,
         {
@@ -88,20 +79,16 @@ def _evaluate(
         {
             "toolchains": judged.toolchains,
             "sandbox": judged.sandbox,
-            "statuses": _statuses(judged.verdicts),
+            "statuses": ledger.statuses(),
+            "time_outs": {
+                "programs": judged.flakes.programs,
+                "first": judged.flakes.time_outs,
+                "recovered": judged.flakes.recovered,
+                "flake_rate": judged.flakes.rate,
+            },
+            "same_seeds": ledger.same_seeds,
             "skipped": problems.skipped,
+            "untranslatable": problems.untranslatable,
             "problems": {language: len(each) for language, each in problems.problems.items()},
         }
     )
-
-
-def _statuses(verdicts: Sequence[Verdict]) -> dict[str, dict[str, dict[str, int]]]:
-    """How many completions ended how, by model and language."""
-    counts: dict[str, dict[str, Counter[str]]] = {}
-    for verdict in verdicts:
-        by_language = counts.setdefault(verdict.model, {})
-        by_language.setdefault(verdict.language, Counter())[verdict.status.value] += 1
-    return {
-        model: {language: dict(sorted(count.items())) for language, count in by_language.items()}
-        for model, by_language in counts.items()
-    }

@@ -1,211 +1,200 @@
-"""Completions in, verdicts on disk: every completion's program is run once in the sandbox, in as many threads as asked.
+"""Completions in, verdicts on disk: every program is run once in the sandbox, a time-out once more on a quiet machine.
 
-Owns the order of work, the sharing of a run among identical programs, and resuming. Verdicts are appended to
-`MODEL/LANG.jsonl` as they come; a run that was killed takes up after the last whole line.
-Knows nothing of scores, or of where completions come from.
+Owns the order of work, the sharing of a run among identical programs, retrying and resuming. Verdicts are appended to
+`MODEL/LANG.jsonl` as they come, and how the first run of a time-out ended to `first-time-outs.jsonl`; a run that was
+killed takes up after the last whole line. Memory holds a few bytes a completion (`ledger.py`) and the programs that are
+being run. Knows nothing of scores, or of where completions come from.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
+from codechoir.artifacts import write_atomically
 from codechoir.console import Progress, say
-from codechoir.errors import InputError
 from codechoir.evaluate.config import EvaluateConfig
+from codechoir.evaluate.given import Completions
+from codechoir.evaluate.interchange import program_of
+from codechoir.evaluate.ledger import FIRST_TIME_OUTS, Ledger, verdict_path
+from codechoir.evaluate.running import Program, check_toolchains, run_programs
 from codechoir.problems import ProblemSet
-from codechoir.records import Completion, Problem, Status, Verdict, append_record, complete_records
-from codechoir.sandbox.isolation import Sandbox, open_sandbox
-from codechoir.sandbox.programs import Limits, Outcome, check_toolchain, run_program
-from codechoir.sandbox.toolchains import toolchain_of
+from codechoir.records import Status, Verdict, append_record, drop_torn_line, read_records
+from codechoir.sandbox.isolation import open_sandbox
+from codechoir.sandbox.programs import Outcome
 
-_Program = tuple[str, str]  # language id, text
+
+@dataclass(frozen=True, slots=True)
+class Flakes:
+    """Time-outs that were the machine's doing rather than the program's."""
+
+    programs: int
+    time_outs: int  # programs whose first run ended in one
+    recovered: int  # of these, how many ended otherwise when run alone
+
+    @property
+    def rate(self) -> float:
+        """The share of all programs whose verdict hung on what else the machine did; NaN where there are none."""
+        return self.recovered / self.programs if self.programs else float("nan")
 
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """All verdicts of a set of completions, and what gave them."""
+    """What gave the verdicts, and the ledger that holds how all completions ended."""
 
-    verdicts: tuple[Verdict, ...]
+    ledger: Ledger
     toolchains: Mapping[str, str]  # language id -> version
     sandbox: str
+    flakes: Flakes
 
 
-def judge(completions: Sequence[Completion], problems: ProblemSet, config: EvaluateConfig, out: Path) -> Judged:
-    """Runs what has no verdict in `out` yet, and returns all verdicts, those of `completions` and no others.
+def judge(completions: Completions, problems: ProblemSet, config: EvaluateConfig, out: Path) -> Judged:
+    """Runs what has no verdict in `out` yet.
 
     Raises InputError where completions do not fit the problems, ToolMissingError where this machine cannot run them.
     """
-    known = _problems_by_name(problems)
-    _check(completions, known, problems)
-    if not completions:
-        return Judged((), {}, "not needed")
+    ledger = Ledger(completions, problems)
+    if not len(ledger):
+        return Judged(ledger, {}, "not needed", Flakes(0, 0, 0))
     sandbox = open_sandbox(config.sandbox)
     workers = config.workers or len(os.sched_getaffinity(0))
-    with ThreadPoolExecutor(workers) as pool:
-        languages = sorted({completion.language for completion in completions})
-        checks = {name: pool.submit(check_toolchain, sandbox, toolchain_of(name)) for name in languages}
-        toolchains = {name: check.result() for name, check in checks.items()}
-    work = _Work(completions, known, out, sandbox.description, toolchains)
+    checked = check_toolchains(sandbox, sorted({group.language for group in ledger.groups}), workers)
+    toolchains = {language: check.version for language, check in checked.items()}
+    work = _Work(ledger, completions, out, _Surroundings(toolchains, sandbox.description, problems.digest))
     work.resume()
-    _run_all(work, sandbox, config, workers)
-    if broken := [verdict for verdict in work.verdicts.values() if verdict.status is Status.HARNESS_ERROR]:
-        say(f"evaluate: {len(broken)} programs could not be run, so their scores are undefined: {broken[0].output}")
-    return Judged(tuple(work.verdicts[_key(completion)] for completion in completions), toolchains, sandbox.description)
+    order = {language: check.seconds for language, check in checked.items()}
+    total = ledger.num_programs
+    left = sum(1 for _ in ledger.pending(order))
+    with closing(completions), Progress("evaluate", total, "programs", done=total - left) as progress:
+
+        def settle(position: int, outcome: Outcome) -> None:
+            retried = ledger.program(position) in work.timed_out
+            if outcome.status is Status.TIME_OUT and not retried:
+                work.postpone(position, outcome)
+            else:
+                work.settle(position, outcome, 2 if retried else 1)
+                progress.advance(1, work.note)
+
+        fresh = (position for position in ledger.pending(order) if ledger.program(position) not in work.timed_out)
+        run_programs(work.programs(fresh), settle, sandbox, config, workers)
+        run_programs(work.programs(ledger.pending(order)), settle, sandbox, config, 1)
+    if broken := ledger.count(Status.HARNESS_ERROR):
+        reason = work.harness_error or "see their verdicts"
+        say(f"evaluate: {broken} completions could not be run, so their scores are undefined: {reason}")
+    return Judged(ledger, toolchains, sandbox.description, Flakes(total, *ledger.num_flaky()))
 
 
-def verdict_path(out: Path, model: str, language: str) -> Path:
-    """Where a model's verdicts on a language lie; a hub id's slash becomes `--`."""
-    return out / model.replace("/", "--") / f"{language}.jsonl"
+@dataclass(frozen=True, slots=True)
+class _Surroundings:
+    """What a verdict says of how it was come by; one that says otherwise is not this evaluation's."""
+
+    toolchains: Mapping[str, str]
+    sandbox: str
+    problems: str
+
+    def fit(self, verdict: Verdict) -> bool:
+        return (verdict.toolchain, verdict.sandbox, verdict.problems) == (
+            self.toolchains.get(verdict.language),
+            self.sandbox,
+            self.problems,
+        )
 
 
 class _Work:
-    """What is to be run and what is known so far."""
+    """What is to be run, and the verdicts as they come."""
 
-    def __init__(
-        self,
-        completions: Sequence[Completion],
-        known: Mapping[tuple[str, str], Problem],
-        out: Path,
-        sandbox: str,
-        toolchains: Mapping[str, str],
-    ) -> None:
-        self.out, self.sandbox, self.toolchains = out, sandbox, toolchains
-        self.verdicts: dict[tuple[str, str, str, int], Verdict] = {}
-        self.num_passed = 0
-        self.programs: dict[_Program, list[Completion]] = {}
-        for completion in completions:
-            problem = known[completion.language, completion.problem]
-            text = f"{problem.prompt}{completion.text}\n{problem.tests}"
-            self.programs.setdefault((completion.language, text), []).append(completion)
+    def __init__(self, ledger: Ledger, completions: Completions, out: Path, surroundings: _Surroundings) -> None:
+        self._ledger, self._completions, self._out = ledger, completions, out
+        self._surroundings = surroundings
+        self.timed_out: set[int] = set()  # programs whose first run did
+        self.harness_error = ""  # what the first program that could not be run said
+
+    @property
+    def note(self) -> str:
+        """The progress line's key figure."""
+        return f"{self._ledger.num_passed} of {self._ledger.num_judged} completions passed"
+
+    def programs(self, positions: Iterable[int]) -> Iterator[Program]:
+        """The programs of completions, read from their files one by one."""
+        for position in positions:
+            text = program_of(self._ledger.problem(position), self._completions[position].text)
+            yield Program(position, self._ledger.group(position).language, text)
+
+    def postpone(self, position: int, outcome: Outcome) -> None:
+        """Notes a first time-out, which a run that is taken up again need not wait for once more."""
+        self.timed_out.add(self._ledger.program(position))
+        append_record(self._out / FIRST_TIME_OUTS, self._verdict(position, outcome, 1))
+
+    def settle(self, position: int, outcome: Outcome, attempts: int) -> None:
+        """Appends the verdicts of everyone who wrote this program and has none yet."""
+        if outcome.status is Status.HARNESS_ERROR:
+            self.harness_error = self.harness_error or outcome.output
+        for sharer in self._ledger.sharers(self._ledger.program(position)):
+            if not self._ledger.is_judged(sharer):
+                self._append(sharer, self._verdict(sharer, outcome, attempts))
+
+    def _append(self, position: int, verdict: Verdict) -> None:
+        append_record(verdict_path(self._out, verdict.model, verdict.language), verdict)
+        self._ledger.enter_verdict(position, verdict.status, verdict.attempts)
+
+    def _verdict(self, position: int, outcome: Outcome, attempts: int) -> Verdict:
+        group = self._ledger.group(position)
+        return Verdict(
+            model=group.model,
+            language=group.language,
+            problem=self._ledger.problem(position).name,
+            sample=self._ledger.sample(position),
+            temperature=self._ledger.temperature,
+            status=outcome.status,
+            exit_code=outcome.exit_code,
+            signal=outcome.signal,
+            cpu_seconds=outcome.cpu_seconds,
+            wall_seconds=outcome.wall_seconds,
+            memory_mib=outcome.memory_mib,
+            output=outcome.output,
+            attempts=attempts,
+            toolchain=self._surroundings.toolchains[group.language],
+            sandbox=self._surroundings.sandbox,
+            problems=self._surroundings.problems,
+        )
 
     def resume(self) -> None:
-        """Takes up the verdicts that an interrupted run has left."""
-        members = [completion for shared in self.programs.values() for completion in shared]
-        keys = {_key(completion) for completion in members}
-        files = {verdict_path(self.out, completion.model, completion.language) for completion in members}
-        for file in sorted(files):
-            for verdict in complete_records(Verdict, file):
-                if _key(verdict) in keys:
-                    self._add(verdict)
+        """Takes up what an interrupted run has left: its verdicts, and its time-outs that await their second run."""
+        files = [verdict_path(self._out, group.model, group.language) for group in self._ledger.groups]
+        held = [file for file in files if file.exists()]
+        for file in held:
+            self._take_up(file)
+        for file in held:  # a kill can fall between the verdicts of those who wrote one program
+            for verdict in read_records(Verdict, file):
+                self._share(verdict)
+        noted = self._out / FIRST_TIME_OUTS
+        if noted.exists():
+            drop_torn_line(noted)
+            for verdict in read_records(Verdict, noted):
+                position = self._ledger.position(verdict)
+                if position is not None and self._surroundings.fit(verdict):
+                    self.timed_out.add(self._ledger.program(position))
 
-    def left(self) -> list[_Program]:
-        """The programs still to be run. One that was run gives its verdict to all who wrote the same."""
-        for program, shared in self.programs.items():
-            done = [self.verdicts[_key(each)] for each in shared if _key(each) in self.verdicts]
-            if done:
-                self.note(program, _outcome_of(done[0]))
-        return [
-            program
-            for program, shared in self.programs.items()
-            if any(_key(each) not in self.verdicts for each in shared)
-        ]
+    def _take_up(self, file: Path) -> None:
+        """Enters a file's verdicts; where another toolchain, sandbox or set of problems gave some, it starts anew."""
+        drop_torn_line(file)
+        if not all(self._surroundings.fit(verdict) for verdict in read_records(Verdict, file)):
+            write_atomically(file, b"")
+        for verdict in read_records(Verdict, file):
+            position = self._ledger.position(verdict)
+            if position is not None and not self._ledger.is_judged(position):
+                self._ledger.enter_verdict(position, verdict.status, verdict.attempts)
 
-    def note(self, program: _Program, outcome: Outcome) -> None:
-        """Appends the verdicts of everyone who wrote this program and has none yet."""
-        for completion in self.programs[program]:
-            if _key(completion) in self.verdicts:
-                continue
-            verdict = Verdict(
-                model=completion.model,
-                language=completion.language,
-                problem=completion.problem,
-                sample=completion.sample,
-                temperature=completion.temperature,
-                status=outcome.status,
-                exit_code=outcome.exit_code,
-                signal=outcome.signal,
-                cpu_seconds=outcome.cpu_seconds,
-                wall_seconds=outcome.wall_seconds,
-                output=outcome.output,
-                toolchain=self.toolchains[completion.language],
-                sandbox=self.sandbox,
-            )
-            append_record(verdict_path(self.out, completion.model, completion.language), verdict)
-            self._add(verdict)
-
-    def _add(self, verdict: Verdict) -> None:
-        self.verdicts[_key(verdict)] = verdict
-        self.num_passed += verdict.status is Status.PASSED
-
-
-def _run_all(work: _Work, sandbox: Sandbox, config: EvaluateConfig, workers: int) -> None:
-    limits = Limits(config.cpu_seconds, config.wall_seconds, config.memory_mib)
-    left = work.left()
-    total = len(work.programs)
-    with (
-        Progress("evaluate", total, "programs", done=total - len(left)) as progress,
-        ThreadPoolExecutor(workers) as pool,
-    ):
-        running = {
-            pool.submit(run_program, sandbox, toolchain_of(program[0]), program[1], limits): program for program in left
-        }
-        try:
-            for future in as_completed(running):
-                work.note(running[future], future.result())
-                progress.advance(1, f"{work.num_passed} of {len(work.verdicts)} completions passed")
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
-
-
-def _key(record: Completion | Verdict) -> tuple[str, str, str, int]:
-    return (record.model, record.language, record.problem, record.sample)
-
-
-def _outcome_of(verdict: Verdict) -> Outcome:
-    return Outcome(
-        verdict.status,
-        verdict.exit_code,
-        verdict.signal,
-        verdict.cpu_seconds,
-        verdict.wall_seconds,
-        verdict.output,
-    )
-
-
-def _problems_by_name(problems: ProblemSet) -> dict[tuple[str, str], Problem]:
-    return {(problem.language, problem.name): problem for each in problems.problems.values() for problem in each}
-
-
-def _check(completions: Sequence[Completion], known: Mapping[tuple[str, str], Problem], problems: ProblemSet) -> None:
-    """Refuses completions that would make a score wrong: unknown, missing or doubled problems, mixed temperatures."""
-    seen: set[tuple[str, str, str, int]] = set()
-    by_file: dict[tuple[str, str], list[Completion]] = {}
-    folders: dict[str, str] = {}
-    for completion in completions:
-        where = f"{completion.model}, {completion.language}, {completion.problem}, sample {completion.sample}"
-        if (completion.language, completion.problem) not in known:
-            raise InputError(
-                "a completion's problem is not among the problems",
-                seen=where,
-                allowed=f"problems in {', '.join(problems.problems) or 'no language'}",
-                next_step="evaluate with the problems that the completions were made for",
-            )
-        if _key(completion) in seen:
-            raise InputError("a completion occurs twice", seen=where, next_step="remove one of the two")
-        seen.add(_key(completion))
-        by_file.setdefault((completion.model, completion.language), []).append(completion)
-        folder = verdict_path(Path(), completion.model, completion.language).parent.name
-        if folders.setdefault(folder, completion.model) != completion.model or folder in ("", ".", ".."):
-            raise InputError("the model's name cannot name a folder of its own", seen=completion.model)
-    for (model, language), members in by_file.items():
-        temperatures = sorted({completion.temperature for completion in members})
-        if len(temperatures) > 1:
-            raise InputError(
-                "one model's completions have several temperatures",
-                seen=f"{model}, {language}: {', '.join(map(str, temperatures))}",
-                next_step="evaluate each temperature by itself",
-            )
-        names = {completion.problem for completion in members}
-        missing = [problem.name for problem in problems.problems[language] if problem.name not in names]
-        if missing:
-            raise InputError(
-                "problems without a completion: a pass rate over the rest would not be comparable",
-                seen=f"{model}, {language}: {len(missing)} of {len(problems.problems[language])}: "
-                + ", ".join(missing[:5])
-                + (", ..." if len(missing) > 5 else ""),
-                next_step="generate them, or give a folder of only the problems attempted",
-            )
+    def _share(self, verdict: Verdict) -> None:
+        position = self._ledger.position(verdict)
+        if position is None:
+            return
+        for sharer in self._ledger.sharers(self._ledger.program(position)):
+            if not self._ledger.is_judged(sharer):
+                group = self._ledger.group(sharer)
+                other = {"model": group.model, "problem": self._ledger.problem(sharer).name}
+                copied = verdict.model_copy(update={**other, "sample": self._ledger.sample(sharer)})
+                self._append(sharer, copied)

@@ -21,17 +21,17 @@ from codechoir.languages import LANGUAGES, language
 from codechoir.planning.corpus import Amount, Corpus, count_corpus
 from codechoir.planning.memory import free_memory, total_memory
 from codechoir.planning.needs import Measured, Need, finished_stage, needs
-from codechoir.planning.proposal import AtHand, Choice, propose, shortcomings
+from codechoir.planning.proposal import AtHand, Choice, ToolchainState, propose, shortcomings
 from codechoir.planning.trial import run_trials
 from codechoir.problems import ProblemSet, load_problems
 from codechoir.recipe import Recipe
 from codechoir.sandbox.diagnosis import Finding, diagnose
 from codechoir.sandbox.isolation import open_sandbox
-from codechoir.sandbox.programs import check_toolchain
-from codechoir.sandbox.toolchains import TOOLCHAINS
+from codechoir.sandbox.programs import Limits, Runner, check_toolchain
+from codechoir.sandbox.toolchains.finding import missing_parts
+from codechoir.sandbox.toolchains.table import TOOLCHAINS
 
 _GIB = 2**30
-_PROBES = 2  # programs that a check of a toolchain runs
 _BUSY = 0.5  # running threads a core, before we begin
 
 
@@ -62,7 +62,8 @@ def make_plan(recipe: Recipe, out: Path, cache: Path) -> Plan:
     load = os.getloadavg()[0]
     corpus = count_corpus(recipe.curate, [language(name) for name in recipe.languages], cache)
     say("trying the sandbox and the toolchains")
-    findings = {finding.part: finding for finding in diagnose()}
+    tried = [name for name in TOOLCHAINS if name in recipe.languages or name in corpus.there]
+    findings = {finding.part: finding for finding in diagnose(tried)}
     problems = _problems(recipe, cache)
     languages = _at_hand(recipe, corpus, findings, problems, _kept(recipe, out))
     runnable = {
@@ -70,7 +71,7 @@ def make_plan(recipe: Recipe, out: Path, cache: Path) -> Plan:
         for one in languages
         if one.in_recipe and one.num_problems and one.language in TOOLCHAINS
     }
-    program_seconds, no_programs = _program_seconds(recipe, list(runnable))
+    program_seconds, no_programs = _program_seconds(recipe, list(runnable), cache)
     with tempfile.TemporaryDirectory(prefix="codechoir-plan-") as scratch:
         say("trying the stages on a sample")
         trials = run_trials(recipe, cache, Path(scratch))
@@ -126,7 +127,7 @@ def _at_hand(
                 there=corpus.there.get(name, Amount()),
                 taken=corpus.taken.get(name, Amount()),
                 kept=kept.get(name),
-                toolchain=finding.state if finding else "none known",
+                toolchain=finding.state if finding else _untried(name),
                 toolchain_detail=finding.detail if finding else "",
                 num_problems=len(problems.problems.get(name, ())),
                 problems_reason=problems.skipped.get(name, ""),
@@ -135,16 +136,27 @@ def _at_hand(
     return tuple(found)
 
 
-def _program_seconds(recipe: Recipe, languages: Sequence[str]) -> tuple[dict[str, float], str]:
-    """What a trivial program takes to be compiled and run, by language; or why no program can be run."""
+def _untried(language: str) -> ToolchainState:
+    """The state of a toolchain that no file of the corpus asks for: trying them all would take half a minute."""
+    if language not in TOOLCHAINS:
+        return "none known"
+    return "missing" if missing_parts(TOOLCHAINS[language]) else "installed"
+
+
+def _program_seconds(recipe: Recipe, languages: Sequence[str], cache: Path) -> tuple[dict[str, float], str]:
+    """What a small program takes to be compiled and run, by language; or why no program can be run."""
     found = {}
     try:
         sandbox = open_sandbox(recipe.evaluate.sandbox) if languages else None
         for name in languages:
             assert sandbox is not None
-            began = time.monotonic()
-            check_toolchain(sandbox, TOOLCHAINS[name])
-            found[name] = (time.monotonic() - began) / _PROBES
+            toolchain = TOOLCHAINS[name]
+            check_toolchain(sandbox, toolchain)
+            with Runner(sandbox, cache) as runner:
+                runner.run(name, toolchain.good[0], Limits())  # starts what stays up between programs
+                began = time.monotonic()
+                runner.run(name, toolchain.good[0], Limits())
+                found[name] = time.monotonic() - began
     except UserError as error:
         return found, _one_line(error)
     return found, ""

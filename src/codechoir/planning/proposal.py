@@ -16,7 +16,7 @@ NUM_PROPOSED = 4
 LEAST_MET = 2  # of the three demands
 BYTES_A_TOKEN = 4  # of code, about
 
-ToolchainState = Literal["works", "broken", "missing", "none known"]
+ToolchainState = Literal["works", "installed", "broken", "missing", "none known"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +114,7 @@ def _lacking(one: AtHand, num_tokens: int) -> list[tuple[str, str]]:
         lacking.append(("data", f"only {_tokens(one)} of {num_tokens:,} asked for"))
     if one.toolchain == "none known":
         lacking.append(("a toolchain", "its programs cannot be run"))
-    elif one.toolchain != "works":
+    elif one.toolchain not in ("works", "installed"):
         lacking.append(("a toolchain", f"its toolchain is {one.toolchain} ({one.toolchain_detail})"))
     if not one.num_problems:
         reason = f" ({one.problems_reason})" if one.in_recipe and one.problems_reason else ""

@@ -42,7 +42,7 @@ def lines_of(plan: Plan) -> Iterator[str]:
 
 
 def _has_anything(one: AtHand) -> bool:
-    return one.in_recipe or one.there.num_files > 0 or one.toolchain == "works" or one.num_problems > 0
+    return one.in_recipe or one.there.num_files > 0 or one.toolchain in ("works", "installed") or one.num_problems > 0
 
 
 _HEAD = ("", "there", "", "", "taken", "", "", "kept", "", "toolchain", "problems")

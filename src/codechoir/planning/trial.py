@@ -21,7 +21,7 @@ from codechoir.planning.model_trial import ModelTrial, try_models
 from codechoir.problems import load_problems
 from codechoir.recipe import Recipe, load_recipe, resolved
 from codechoir.records import Record
-from codechoir.sandbox.toolchains import TOOLCHAINS
+from codechoir.sandbox.toolchains.table import TOOLCHAINS
 
 _RECIPE = "recipe.yaml"
 

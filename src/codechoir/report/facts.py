@@ -181,13 +181,25 @@ class GenerateFacts(Facts):
     skipped: dict[str, Any] = {}
 
 
+class TimeOutFacts(Facts):
+    """Programs run, those whose first run ended in a time-out, and those of them that ended otherwise when alone."""
+
+    programs: int | None = None
+    first: int | None = None
+    recovered: int | None = None
+    flake_rate: float | None = None
+
+
 class EvaluateFacts(Facts):
     """`statuses` is model -> language -> status -> completions."""
 
     toolchains: dict[str, str | None] = {}
     sandbox: str | None = None
     statuses: dict[str, dict[str, dict[str, int]]] = {}
+    time_outs: TimeOutFacts | None = None
+    same_seeds: bool | None = None
     skipped: dict[str, Any] = {}
+    untranslatable: dict[str, dict[str, str]] = {}  # language -> problem that cannot be expressed in it -> why
     problems: dict[str, int] = {}
 
 

@@ -1,7 +1,7 @@
-"""The headline and the sections on quality: bits per byte, home advantage, pass rates.
+"""The headline and the sections on quality: bits per byte, home advantage, every figure.
 
-Works on evaluation's scores and paired comparisons; computes no interval of its own. A difference is called better or
-worse only where the interval of the paired difference lies clear of 0, else it is within noise.
+Works on evaluation's scores and paired comparisons; computes no interval or p-value of its own. A difference is called
+better or worse only where its p-value, corrected for the number of languages, is at most 0.05; else it is within noise.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from codechoir.records import Comparison, Score, Status
+from codechoir.records import SIGNIFICANCE, Comparison, Score
 from codechoir.report import wording
 from codechoir.report.facts import MEAN, Run, Scores
 from codechoir.report.figures import Label, Range, interval_plot
@@ -24,8 +24,10 @@ CAUTIONS = (
     "used to raw code.",
     "The embedded base (SmolLM2-135M-Instruct) is a quantised instruct model: some gain over it may be repair of the "
     "quantisation or a return from chat to code, which any further training brings.",
-    "The intervals are over held-out files (or problems) alone. They leave out what another training seed would "
-    "change, and files of one package are alike, so the intervals are if anything too narrow.",
+    "Intervals and p-values are over held-out packages (or problems), drawn or exchanged whole, since files of one "
+    "package are alike. They leave out what another training seed would change. With fewer than about ten packages the "
+    "intervals are too narrow, and with fewer than six in a language no difference there can reach p 0.05: the mean "
+    "over languages has more.",
     "When a file is scored, prompt routing reads the beginning of that very file, up to the router's prefix length; a "
     "completion's route is chosen from its prompt alone.",
     "Oracle routing is told the language and is a bound, not a system; uniform routing and the soup are controls.",
@@ -48,9 +50,12 @@ def _verdict(run: Run, model: str, against: str) -> Verdict:
     opponent = {"universal": "the universal dense model", "base": "the base"}[against]
     question = f"Does the {wording.model_name(model).replace(', ', ' with ', 1)} beat {opponent}?"
     details = [said] if (said := _by_language(run, model, against)) else []
+    mean = run.scores.comparison(model, against, MEAN, BITS)
+    if mean is not None and not math.isnan(mean.detectable):
+        least = wording.number(mean.detectable, wording.decimals(BITS))
+        details.append(f"A true difference of {least} bits per byte would be found in four of five such evaluations.")
     if against == "universal":
         details.append(equal_tokens(run))
-    mean = run.scores.comparison(model, against, MEAN, BITS)
     score, other = (run.scores.score(each, MEAN, BITS) for each in (model, against))
     if other is None:
         return Verdict(question, f"Not run: {opponent} has no scores.", "", (), "missing")
@@ -101,13 +106,13 @@ def bits_section(run: Run) -> Section:
     scores = score_table(
         run,
         BITS,
-        "Bits per byte on held-out files, with 95% intervals over the documents; lower is better",
+        "Bits per byte on held-out files, with 95% intervals over their packages; lower is better",
         "★ marks the lowest figure of each column; what may be concluded from a difference stands in the next tables, "
-        "whose intervals are of paired differences. The own expert's mean is of its figures, without interval.",
+        "whose intervals and p-values are of paired differences. The own expert's mean is without interval.",
     )
     differences = [
-        _difference_table(run, BITS, "universal", "Difference from the universal model in bits per byte; − is better"),
-        _difference_table(run, BITS, "base", "Difference from the base in bits per byte; − is better"),
+        difference_table(run, BITS, "universal", "Difference from the universal model in bits per byte; − is better"),
+        difference_table(run, BITS, "base", "Difference from the base in bits per byte; − is better"),
     ]
     return Section("bits", "Bits per byte", (scores, *_plots(run), *differences))
 
@@ -175,7 +180,9 @@ def _own_mean(run: Run, metric: str) -> Score | None:
         return None
     nan = math.nan
     mean = math.fsum(values) / len(values)
-    return Score(model=OWN_EXPERT, language=MEAN, metric=metric, value=mean, low=nan, high=nan, count=len(values))
+    return Score(
+        model=OWN_EXPERT, language=MEAN, metric=metric, value=mean, low=nan, high=nan, count=len(values), clusters=0
+    )
 
 
 def _difference(run: Run, model: str, against: str, language: str, metric: str) -> Comparison | None:
@@ -183,7 +190,8 @@ def _difference(run: Run, model: str, against: str, language: str, metric: str) 
     return run.scores.comparison(own, against, language, metric)
 
 
-def _difference_table(run: Run, metric: str, against: str, caption: str) -> Table:
+def difference_table(run: Run, metric: str, against: str, caption: str) -> Table:
+    """Models by languages: paired differences from `against`, their intervals and corrected p-values."""
     columns = _columns(run, metric)
     rows = []
     for model in _rows(run, metric):
@@ -192,8 +200,26 @@ def _difference_table(run: Run, metric: str, against: str, caption: str) -> Tabl
             missing = [NONE if _score(run, model, name, metric) else NOT_RUN for name in columns]
             cells = tuple(wording.difference_cell(each, word) for each, word in zip(found, missing, strict=True))
             rows.append(Row(wording.model_name(model), cells))
-    note = "95% intervals of the paired difference on the same files or problems. One that holds 0 shows no difference."
-    return Table(caption, ("Model", *map(wording.column, columns)), tuple(rows), note)
+    note = (
+        "95% intervals of the paired difference on the same files or problems, and p-values of a permutation test, by "
+        f"Holm corrected for the number of languages: above {SIGNIFICANCE} chance may have made the difference."
+    )
+    return Table(
+        caption, ("Model", *map(wording.column, columns)), tuple(rows), f"{note}{_detectable(run, metric, against)}"
+    )
+
+
+def _detectable(run: Run, metric: str, against: str) -> str:
+    """How small the differences are that such an evaluation finds."""
+    found = [
+        each.detectable
+        for each in run.scores.comparisons
+        if (each.metric, each.against) == (metric, against) and not math.isnan(each.detectable)
+    ]
+    if not found:
+        return ""
+    ends = dict.fromkeys(wording.number(end, wording.decimals(metric)) for end in (min(found), max(found)))
+    return f" The least difference that is found in four of five such evaluations is {' to '.join(ends)}, by cell."
 
 
 def _plots(run: Run) -> list[Block]:
@@ -255,62 +281,6 @@ def _others(run: Run, language: str) -> Cell:
     return Cell(wording.number(math.fsum(values) / len(values), 4)) if values else Cell(NOT_RUN, tone="missing")
 
 
-def pass_section(run: Run) -> Section:
-    """Pass rates, what was skipped, and how the programs ended."""
-    blocks: list[Block] = []
-    metrics = sorted({each.metric for each in run.scores.scores if each.metric != BITS}, key=_metric_order)
-    if not metrics:
-        blocks.append(_missing("Pass rates were not run."))
-    for metric in metrics:
-        caption = f"{metric}: share of the problems solved, with 95% intervals over the problems; higher is better"
-        blocks.append(score_table(run, metric, caption, "★ marks the highest figure of each column."))
-        for against in ("universal", "base"):
-            if any((each.metric, each.against) == (metric, against) for each in run.scores.comparisons):
-                opponent = {"universal": "the universal model", "base": "the base"}[against]
-                blocks.append(
-                    _difference_table(run, metric, against, f"Difference from {opponent} in {metric}; + is better")
-                )
-    skipped = {**(run.evaluate.facts.skipped if run.evaluate else {}), **run.scores.skipped}
-    scored = {each.language for each in run.scores.scores if each.metric != BITS}
-    if metrics:
-        skipped |= {
-            name: "no reason was recorded" for name in run.languages if name not in scored and name not in skipped
-        }
-    if skipped:
-        rows = tuple(Row(wording.language_name(name), (Cell(str(reason)),)) for name, reason in skipped.items())
-        blocks.append(Table("Languages whose problems were not run, and why", ("Language", "Reason"), rows))
-    if run.evaluate and run.evaluate.facts.statuses:
-        blocks.append(_statuses(run.evaluate.facts.statuses))
-    if run.evaluate:
-        facts = run.evaluate.facts
-        problems = "; ".join(f"{wording.language_name(name)} {number:,}" for name, number in facts.problems.items())
-        tools = "; ".join(f"{wording.language_name(name)}: {version}" for name, version in facts.toolchains.items())
-        said = (f"Problems: {problems}.", f"Toolchains: {tools}.", f"Sandbox: {facts.sandbox}.")
-        here = (problems, tools, facts.sandbox)
-        blocks += [Text(text) for text, present in zip(said, here, strict=True) if present]
-    return Section("pass", "Pass rates", tuple(blocks))
-
-
-def _metric_order(metric: str) -> tuple[str, int]:
-    name, _, k = metric.partition("@")
-    return name, int(k) if k.isdigit() else 0
-
-
-def _statuses(statuses: dict[str, dict[str, dict[str, int]]]) -> Table:
-    known = [status.value for status in Status]
-    seen = {status for by in statuses.values() for counts in by.values() for status in counts}
-    columns = [*(name for name in known if name in seen), *sorted(seen - set(known))]
-    rows = [
-        Row(
-            f"{wording.model_name(model)} on {wording.language_name(name)}",
-            tuple(wording.count(counts.get(column, 0)) for column in columns),
-        )
-        for model, by in statuses.items()
-        for name, counts in by.items()
-    ]
-    return Table("How the programs ended", ("Model and language", *columns), tuple(rows), collapsed=True)
-
-
 def figures_section(scores: Scores) -> Section:
     """Every score and comparison, as in scores.json."""
     if not scores.scores:
@@ -318,7 +288,13 @@ def figures_section(scores: Scores) -> Section:
     rows = [
         Row(
             wording.model_name(s.model),
-            (Cell(wording.column(s.language)), Cell(s.metric), wording.score_cell(s), wording.count(s.count)),
+            (
+                Cell(wording.column(s.language)),
+                Cell(s.metric),
+                wording.score_cell(s),
+                wording.count(s.count),
+                wording.count(s.clusters),
+            ),
         )
         for s in scores.scores
     ]
@@ -330,15 +306,33 @@ def figures_section(scores: Scores) -> Section:
                 Cell(wording.column(c.language)),
                 Cell(c.metric),
                 wording.difference_cell(c),
+                wording.decimal(c.p_value, 4),
+                wording.decimal(c.p_adjusted, 4),
+                wording.decimal(c.detectable, wording.decimals(c.metric)),
                 wording.count(c.count),
+                wording.count(c.clusters),
             ),
         )
         for c in scores.comparisons
     ]
-    tables = [Table("Every score", ("Model", "Language", "Metric", "Value", "Count"), tuple(rows), collapsed=True)]
+    columns: tuple[str, ...] = ("Model", "Language", "Metric", "Value", "Count", "Clusters")
+    note = "Counted are documents, gaps or problems; clusters are their packages, or the problems across languages."
+    tables = [Table("Every score", columns, tuple(rows), note, collapsed=True)]
     if pairs:
-        columns = ("Model", "Against", "Language", "Metric", "Difference", "Count")
-        tables.append(Table("Every paired comparison", columns, tuple(pairs), collapsed=True))
+        columns = (
+            "Model",
+            "Against",
+            "Language",
+            "Metric",
+            "Difference",
+            "p",
+            "p by Holm",
+            "Detectable",
+            "Count",
+            "Clusters",
+        )
+        note = "Detectable is the least true difference that such an evaluation finds at 5% in four of five cases."
+        tables.append(Table("Every paired comparison", columns, tuple(pairs), note, collapsed=True))
     return Section("all", "Every figure", tuple(tables))
 
 

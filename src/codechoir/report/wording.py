@@ -10,7 +10,7 @@ from codechoir.records import Comparison, Score
 from codechoir.report.facts import MEAN
 from codechoir.report.view import Cell, Tone
 
-BITS = "bits_per_byte"
+BITS, EXACT_MATCH = "bits_per_byte", "infill_exact_match"
 NOT_RUN = "not run"
 OWN_EXPERT = "own expert"  # a row that takes, in each language's column, that language's expert
 NONE = "–"  # a figure that does not exist here, though its model was run
@@ -65,6 +65,13 @@ def interval(low: float, high: float, digits: int, *, signed: bool = False) -> s
     return f"[{number(low, digits, signed=signed)}, {number(high, digits, signed=signed)}]"
 
 
+def p_text(p_value: float) -> str:
+    """ "p 0.012", "p < 0.001", or nothing where it is undefined."""
+    if math.isnan(p_value):
+        return ""
+    return f"p {p_value:.3f}" if p_value >= 0.001 else "p < 0.001"
+
+
 def score_text(score: Score) -> str:
     """ "0.612 [0.600, 0.624]"."""
     digits = decimals(score.metric)
@@ -72,17 +79,21 @@ def score_text(score: Score) -> str:
 
 
 def difference_text(comparison: Comparison) -> str:
-    """ "−0.012 [−0.020, −0.004]"."""
-    digits = decimals(comparison.metric)
-    ends = interval(comparison.low, comparison.high, digits, signed=True)
-    return f"{number(comparison.difference, digits, signed=True)} {ends}".strip()
+    """ "−0.012 [−0.020, −0.004], p 0.003"."""
+    return f"{number(comparison.difference, decimals(comparison.metric), signed=True)} {_certainty(comparison)}".strip()
+
+
+def _certainty(comparison: Comparison) -> str:
+    """The interval and the corrected p-value, as far as they are defined."""
+    ends = interval(comparison.low, comparison.high, decimals(comparison.metric), signed=True)
+    return ", ".join(part for part in (ends, p_text(comparison.p_adjusted)) if part)
 
 
 def outcome(comparison: Comparison) -> str:
-    """ "better", "worse" or "within noise": lower is better for bits per byte, higher for all else."""
+    """ "better", "worse" or "within noise" by the corrected p-value: lower bits per byte are better, else higher."""
     if comparison.within_noise:
         return "within noise"
-    lower = comparison.high < 0
+    lower = comparison.difference < 0
     return "better" if lower == (comparison.metric == BITS) else "worse"
 
 
@@ -101,14 +112,14 @@ def score_cell(score: Score | None, *, best: bool = False) -> Cell:
 
 
 def difference_cell(comparison: Comparison | None, missing: str = NOT_RUN) -> Cell:
-    """A paired difference, its interval and what it means."""
+    """A paired difference, its interval, its corrected p-value and what it means."""
     if comparison is None:
         return Cell(missing, tone="missing")
     digits = decimals(comparison.metric)
     word = outcome(comparison)
     return Cell(
         number(comparison.difference, digits, signed=True),
-        interval(comparison.low, comparison.high, digits, signed=True),
+        _certainty(comparison),
         word,
         tone(word),
     )

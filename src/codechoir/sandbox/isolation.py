@@ -1,47 +1,55 @@
-"""The walls around an untrusted program: which files, users, processes and networks it can see.
+"""The outer walls around untrusted programs: which files, users, processes and networks they can see.
 
-Owns the bubblewrap command line and the check that it works on this machine. In go a shell script and the files it
-needs; out comes a command for `process.watch`. Knows nothing of languages, limits or verdicts.
+Owns the bubblewrap command line, the choice of an unprivileged user, and the check that all of it works here.
+In goes a command and the files that it is started with; out comes the command that runs it inside. Knows nothing of
+languages, jobs or verdicts; `keeper` puts inner walls around each program.
 
 Inside: namespaces of its own (user, process, network, IPC, host name, control group), /usr and the few parts of /etc
-that compilers need, read-only, a private /tmp of limited size, no home, a minimal environment, no capabilities. The
-script is process 1, so when it ends or is killed the kernel kills whatever the program has left running. As root the
-whole runs as the user nobody, since the kernel does not hold root to its limit on processes.
+that toolchains need, read-only, a private /tmp of limited size, no home, a minimal environment. The command is process
+1, so when it ends or is killed the kernel kills whatever is left running. As root the whole runs as a user id that
+nobody else has, since the kernel does not hold root to its limit on processes. The command keeps the privilege to make
+namespaces inside its own one, for the sake of the inner walls.
 """
 
 from __future__ import annotations
 
+import itertools
 import os
+import pwd
 import shutil
 import subprocess
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Literal
 
 from codechoir.errors import ToolMissingError
+from codechoir.sandbox.groups import GroupParent, find_groups
+from codechoir.sandbox.seccomp import system_call_filter
 
 SandboxKind = Literal["bubblewrap", "unsafe-no-sandbox"]
 SEARCH_PATH = "/usr/local/bin:/usr/bin:/bin"
 ENVIRONMENT = {"PATH": SEARCH_PATH, "LANG": "C.UTF-8", "PYTHONHASHSEED": "0"}
+FOLDER = "/tmp/program"  # inside: where the command starts, and where programs live
 
-_NOBODY = "65534"
-_TMP_BYTES = 256 * 2**20
-_FOLDER = "/tmp/program"  # inside the sandbox
+_TMP_BYTES = 256 * 2**20  # for the command itself; each job has a /tmp of its own
+_FIRST_USER = 64321  # no system hands out ids from here on by itself
 _PROBE_SECONDS = 30
-_UNSAFE_STEP = "or set evaluate.sandbox to unsafe-no-sandbox on a machine that you can afford to lose"
+_UNSAFE_STEP = (
+    "or, on a machine that you can afford to lose, --unsafe-no-sandbox (in a recipe evaluate.sandbox=unsafe-no-sandbox)"
+)
+_SETTINGS = ("alternatives", "ld.so.cache", "localtime")  # what all programs read beside /usr
+_DEVICES = ("null", "zero", "full", "random", "urandom")
 
 
 @dataclass(frozen=True, slots=True)
-class Launch:
-    """A command ready to start, with the file descriptors it inherits."""
+class Inherited:
+    """Descriptors that a command inside is started with."""
 
-    command: tuple[str, ...]
-    folder: Path | None
-    inherited: tuple[int, ...]
+    files: Mapping[str, int]  # path inside, below /tmp -> a file that becomes it
+    information: int | None = None  # a pipe to which bubblewrap tells the command's process id
+    system_calls: int | None = None  # a file with the filter that the command itself gets
 
 
 @dataclass(frozen=True)
@@ -49,64 +57,54 @@ class Sandbox:
     """A way to start untrusted programs. Make one with `open_sandbox`."""
 
     kind: SandboxKind
-    description: str  # "bubblewrap 0.8.0", or "none"
+    description: str  # "bubblewrap 0.8.0, seccomp, control groups v2", or "none"
+    user: int | None = None  # to become before anything else; None where this process has no power to
+    groups: GroupParent | None = None  # None where only limits on each process can be had
+    system_calls: bytes = b""  # the filter for programs
 
-    @contextmanager
-    def launch(self, script: str, files: dict[str, bytes], visible: Sequence[str] = ()) -> Iterator[Launch]:
-        """The command that runs `script` by /bin/sh in a fresh folder holding `files`.
-
-        `visible` are folders outside /usr that the script needs to read. Files are handed over as descriptors, so
-        nothing of the program ever lies on this machine's disk.
-        """
-        shell = ("/bin/sh", "-c", script)
-        if self.kind == "unsafe-no-sandbox":
-            with TemporaryDirectory(prefix="codechoir-program-", ignore_cleanup_errors=True) as folder:
-                for name, content in files.items():
-                    (Path(folder) / name).write_bytes(content)
-                yield Launch(shell, Path(folder), ())
-            return
-        descriptors: dict[str, int] = {}
-        try:
-            for name, content in files.items():
-                descriptors[name] = _memory_file(name, content)
-            handed = [part for name, number in descriptors.items() for part in _file_arguments(name, number)]
-            binds = [part for path in visible for part in ("--ro-bind", path, path)]
-            command = (*self._walls, *binds, *handed, "--chdir", _FOLDER, "--remount-ro", "/", "--", *shell)
-            yield Launch(command, None, tuple(descriptors.values()))
-        finally:
-            for number in descriptors.values():
-                os.close(number)
+    def enclosed(
+        self,
+        command: Sequence[str],
+        visible: Sequence[str] = (),
+        inherited: Inherited | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> tuple[str, ...]:
+        """What runs `command` inside as process 1, in an empty folder, with `visible` folders beside the system's."""
+        inherited = inherited or Inherited({})
+        parts = [*self._walls]
+        for path in visible:
+            parts += ["--ro-bind", path, path]
+        for path, number in inherited.files.items():
+            parts += ["--file", str(number), path]
+        if inherited.information is not None:
+            parts += ["--info-fd", str(inherited.information)]
+        if inherited.system_calls is not None:
+            parts += ["--seccomp", str(inherited.system_calls)]
+        for name, value in (environment or {}).items():
+            parts += ["--setenv", name, value]
+        return (*parts, "--chdir", FOLDER, "--remount-ro", "/", "--", *command)
 
     @cached_property
     def _walls(self) -> tuple[str, ...]:
-        return (*_drop_root(), *_BUBBLEWRAP, *_environment(), *_system_files())
+        return (*_become(self.user), *_BUBBLEWRAP, *_environment(), *_system_files(), *_own_files())
 
 
 def open_sandbox(kind: SandboxKind) -> Sandbox:
     """A sandbox that has been seen to start a program. Raises ToolMissingError where this machine cannot."""
     if kind == "unsafe-no-sandbox":
         return Sandbox(kind, "none")
-    if shutil.which("bwrap", path=SEARCH_PATH) is None:
-        raise ToolMissingError(
-            "bubblewrap is needed to run untrusted programs", next_step=f"apt-get install bubblewrap, {_UNSAFE_STEP}"
-        )
-    version = _version()
-    sandbox = Sandbox(kind, version)
-    with sandbox.launch("echo works", {"probe": b""}) as launch:
-        try:
-            done = subprocess.run(
-                launch.command,
-                pass_fds=launch.inherited,
-                capture_output=True,
-                text=True,
-                timeout=_PROBE_SECONDS,
-                env=ENVIRONMENT,
-                check=False,
+    for program, package in (("bwrap", "bubblewrap"), ("setpriv", "util-linux"), ("choom", "util-linux")):
+        if shutil.which(program, path=SEARCH_PATH) is None:
+            raise ToolMissingError(
+                f"{package} is needed to run untrusted programs", next_step=f"apt-get install {package}, {_UNSAFE_STEP}"
             )
-            seen = (done.stderr.strip() or f"exit code {done.returncode}") if done.stdout != "works\n" else ""
-        except (OSError, subprocess.TimeoutExpired) as error:
-            seen = str(error)
-    if seen:
+    system_calls = system_call_filter()
+    groups = find_groups()
+    limits = "per-process limits only" if groups is None else f"control groups v{groups.version}"
+    version = _version()
+    user = _free_user() if os.geteuid() == 0 else None
+    sandbox = Sandbox(kind, f"{version}, seccomp, {limits}", user, groups, system_calls)
+    if seen := _probe(sandbox):
         raise ToolMissingError(
             "bubblewrap cannot make a sandbox here",
             seen=f"{version}: {seen}",
@@ -115,21 +113,52 @@ def open_sandbox(kind: SandboxKind) -> Sandbox:
     return sandbox
 
 
+def _probe(sandbox: Sandbox) -> str:
+    """What goes wrong when namespaces and a /proc are made inside the sandbox; empty where nothing does."""
+    inner = ("unshare", "--pid", "--fork", "--mount", "--ipc", "--net", "--mount-proc", "echo", "works")
+    try:
+        done = subprocess.run(
+            sandbox.enclosed(inner),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=_PROBE_SECONDS,
+            env=ENVIRONMENT,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return str(error)
+    return "" if done.stdout == "works\n" else done.stderr.strip() or f"exit code {done.returncode}"
+
+
 def _version() -> str:
     done = subprocess.run(["bwrap", "--version"], capture_output=True, text=True, check=False, env=ENVIRONMENT)
     return done.stdout.strip() or "bubblewrap"
 
 
+def _free_user() -> int:
+    """A user id without a name and without processes."""
+    taken = {entry.pw_uid for entry in pwd.getpwall()}
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            taken.add(process.stat().st_uid)
+        except OSError:
+            continue  # it has ended meanwhile
+    return next(user for user in itertools.count(_FIRST_USER) if user not in taken)
+
+
 _BUBBLEWRAP = (
     *("bwrap", "--unshare-user", "--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts"),
     *("--unshare-cgroup-try", "--die-with-parent", "--new-session", "--as-pid-1", "--cap-drop", "ALL"),
+    # In its own user namespace only, and not for programs: to make their namespaces and to take these very two away.
+    *("--cap-add", "CAP_SYS_ADMIN", "--cap-add", "CAP_SETPCAP", "--hostname", "sandbox"),
 )
 
 
-def _drop_root() -> tuple[str, ...]:
-    """What becomes an unprivileged user first, and the first in line when the kernel runs out of memory."""
-    user = ("setpriv", f"--reuid={_NOBODY}", f"--regid={_NOBODY}", "--clear-groups", "--") if os.geteuid() == 0 else ()
-    return (*user, "choom", "-n", "1000", "--")
+def _become(user: int | None) -> tuple[str, ...]:
+    """What becomes an unprivileged user first, and early in line when the kernel runs out of memory."""
+    dropping = () if user is None else ("setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups", "--")
+    return (*dropping, "choom", "-n", "500", "--")
 
 
 def _environment() -> tuple[str, ...]:
@@ -138,7 +167,7 @@ def _environment() -> tuple[str, ...]:
 
 
 def _system_files() -> tuple[str, ...]:
-    """Read-only system files, and the only two places that can be written to: /tmp, limited, and nothing else."""
+    """What is shown of this machine's files, all of it read-only."""
     parts = ["--ro-bind", "/usr", "/usr"]
     for name in ("bin", "sbin", "lib", "lib32", "lib64", "libx32"):
         path = Path("/") / name
@@ -146,20 +175,31 @@ def _system_files() -> tuple[str, ...]:
             parts += ["--symlink", str(path.readlink()), str(path)]
         elif path.is_dir():
             parts += ["--ro-bind", str(path), str(path)]
-    java = sorted(str(path) for path in Path("/etc").glob("java-*-openjdk"))
-    for needed in ("/etc/alternatives", "/etc/ld.so.cache", *java):
-        parts += ["--ro-bind-try", needed, needed]
-    parts += ["--proc", "/proc", "--dev", "/dev", "--remount-ro", "/dev"]
-    return (*parts, "--size", str(_TMP_BYTES), "--tmpfs", "/tmp", "--dir", _FOLDER)
+    for name in _SETTINGS:
+        parts += ["--ro-bind-try", f"/etc/{name}", f"/etc/{name}"]
+    return tuple(parts)
 
 
-def _memory_file(name: str, content: bytes) -> int:
+def _own_files() -> tuple[str, ...]:
+    """What has nothing of this machine.
+
+    No bubblewrap's --dev: for the sake of its terminals that needs a second user namespace, and the command could not
+    get at the process namespace, which belongs to the first.
+    """
+    parts = ["--proc", "/proc", "--tmpfs", "/dev"]
+    for device in _DEVICES:
+        parts += ["--dev-bind", f"/dev/{device}", f"/dev/{device}"]
+    parts += ["--symlink", "/proc/self/fd", "/dev/fd"]
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        parts += ["--symlink", f"/proc/self/fd/{number}", f"/dev/{name}"]
+    parts += ["--dir", "/dev/shm", "--remount-ro", "/dev"]
+    return (*parts, "--size", str(_TMP_BYTES), "--tmpfs", "/tmp", "--dir", FOLDER)
+
+
+def memory_file(name: str, content: bytes) -> int:
+    """A descriptor of a file that lies nowhere on the disk, to be inherited; the caller closes it."""
     number = os.memfd_create(name, os.MFD_CLOEXEC)
     with os.fdopen(os.dup(number), "wb") as out:
         out.write(content)
     os.lseek(number, 0, os.SEEK_SET)
     return number
-
-
-def _file_arguments(name: str, number: int) -> tuple[str, ...]:
-    return ("--file", str(number), f"{_FOLDER}/{name}")

@@ -1,0 +1,3 @@
+# Forks for ever.
+# expect: time
+while (1) { fork(); }

@@ -1,0 +1,3 @@
+# Ends by a signal.
+# expect: killed
+kill 9, $$;

@@ -1,0 +1,4 @@
+<?php
+// Ends with 0 before its tests.
+// expect: left early
+die();

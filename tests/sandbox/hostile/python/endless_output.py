@@ -1,0 +1,4 @@
+# Writes without end.
+# expect: output
+while True:
+    print("x" * 1000)

@@ -1,0 +1,5 @@
+# Opens files until no more can be opened.
+# expect: failed
+kept = []
+while True:
+    kept.append(open("/dev/null"))

@@ -1,0 +1,5 @@
+# Never ends.
+# expect: time or killed
+# limits: cpu
+while True:
+    pass

@@ -1,0 +1,3 @@
+# Writes without end from a child.
+# expect: output
+yes | cat

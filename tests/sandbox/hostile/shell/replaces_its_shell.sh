@@ -1,0 +1,3 @@
+# Becomes another program that never ends.
+# expect: time
+exec sleep 3600
