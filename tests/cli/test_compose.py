@@ -41,6 +41,67 @@ def test_it_is_the_runs_own_stage(codechoir, arguments: list[object], finished_r
     assert (again.code, json.loads(again.stdout), again.stderr) == (0, facts, "")
 
 
+def test_a_dry_run_tells_what_the_run_then_does(codechoir, arguments: list[object], finished_run, tmp_path) -> None:
+    told = codechoir(*arguments, *experts(finished_run), "--dry-run", "--json")
+    assert (told.code, told.stderr) == (0, "")
+    assert not (tmp_path / "out").exists()
+    plan = json.loads(told.stdout)
+    facts = json.loads(codechoir(*arguments, *experts(finished_run)).stdout)
+    assert {key: plan[key] for key in ("total_parameters", "active_parameters")} == {
+        key: facts[key] for key in ("total_parameters", "active_parameters")
+    }
+    assert {"name": plan["form"], "why": plan["why"]} == facts["form"]
+    sources = [finished_run / "train" / name / "model.safetensors" for name in ("trunk", "python", "javascript")]
+    assert {each["file"]: each["bytes"] for each in plan["reads"]} == {
+        str(path): path.stat().st_size for path in sources
+    }
+    for each in plan["writes"]:  # headers are not counted
+        size = Path(each["file"]).stat().st_size
+        assert each["bytes"] <= size <= each["bytes"] + 20_000, each
+    assert plan["memory_to_load"]["as_stored"] == plan["writes"][0]["bytes"]
+    assert plan["memory_to_load"]["float32"] == 4 * plan["total_parameters"]
+
+
+def test_a_dry_run_in_words(codechoir, arguments: list[object], finished_run, tmp_path) -> None:
+    told = codechoir(*arguments, *experts(finished_run), "--dry-run", "--layers", "1", "--generalist")
+    assert told.code == 0, told.stderr
+    assert "codechoir_moe: Mixtral has experts in every layer, here 1 of 2 have them" in told.stdout
+    assert "generalist: base in" in told.stdout
+    assert "in all" in told.stdout and "parameters" in told.stdout
+    assert not (tmp_path / "out").exists()
+
+
+def test_without_documents_no_router_is_fitted_and_that_is_said(codechoir, finished_run, tmp_path) -> None:
+    base = finished_run / "train" / "trunk"
+    done = codechoir("compose", "--base", base, *experts(finished_run), "--out", tmp_path / "out")
+    assert done.code == 0
+    assert "no routers are fitted" in done.stderr
+    facts = json.loads(done.stdout)
+    assert facts["proofs"]["fixed_route"]["javascript"]["max_abs_difference"] == 0
+    assert "token_router" not in facts
+
+
+def test_a_disk_that_fills_leaves_no_model(codechoir, arguments: list[object], finished_run, tmp_path) -> None:
+    whole = (finished_run / "compose" / "model.safetensors").stat().st_size
+    message = codechoir(*arguments, *experts(finished_run), file_limit=whole - 1000).refusal()
+    assert message.startswith("the disk is full")
+    assert str(tmp_path / "out") in message
+    left = {path.name for path in (tmp_path / "out").iterdir()}
+    assert left == {"unfinished.json"}
+    assert codechoir(*arguments, *experts(finished_run)).code == 0
+
+
+def test_drifted_experts_are_refused_unless_a_policy_is_named(
+    codechoir, arguments, finished_run, vary, tmp_path
+) -> None:
+    drifted = vary(finished_run / "train" / "python", tmp_path / "python", 1, lambda name: name == "model.norm.weight")
+    given = [*arguments, *experts(finished_run, python=drifted)]
+    message = codechoir(*given).refusal()
+    assert "model.norm.weight" in message and str(drifted) in message and "--" not in message.splitlines()[0]
+    facts = json.loads(codechoir(*given, "--shared", "mean").stdout)
+    assert set(facts["drift"]["tensors"]) == {"model.norm.weight"}
+
+
 @pytest.fixture
 def other_model(tmp_path: Path) -> Path:
     """An expert of three layers."""

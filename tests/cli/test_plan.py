@@ -13,6 +13,7 @@ from codechoir.cli.plan import plan
 from codechoir.languages import LANGUAGES
 from codechoir.planning import plan as planning
 from codechoir.planning.trial import Trials
+from codechoir.sandbox.diagnosis import Finding
 
 Json = dict[str, Any]
 
@@ -45,8 +46,9 @@ def test_languages(planned: Json, corpus: Path) -> None:
             "language": name, "in_recipe": True, "there": amount, "taken": amount, "kept": None,
             "toolchain": "works", "toolchain_detail": "", "num_problems": 2, "problems_reason": "",
         }  # fmt: skip
-    assert [found[name]["toolchain"] for name in ("java", "cpp", "rust")] == ["missing", "missing", "none known"]
-    assert "javac" in found["java"]["toolchain_detail"]
+    states = [found[name]["toolchain"] for name in ("java", "cpp", "perl", "css")]
+    assert states == ["missing", "missing", "installed", "none known"]
+    assert found["java"]["toolchain_detail"] == "missing: javac"
 
 
 def test_stages(planned: Json) -> None:
@@ -73,7 +75,9 @@ def test_text_and_a_finished_run(
 ) -> None:
     monkeypatch.setenv("CODECHOIR_CACHE", str(tmp_path))
     monkeypatch.setattr(planning, "run_trials", lambda *_: Trials("not tried", "not tried"))
-    monkeypatch.setattr(planning, "diagnose", list)
+    monkeypatch.setattr(
+        planning, "diagnose", lambda names: [Finding(name, "missing", "", (), "not here") for name in names]
+    )
     asked = [*arguments[1:-2], "--out", str(finished_run)]
     done = CliRunner().invoke(plan, asked, catch_exceptions=False)
     manifests = {
@@ -92,7 +96,7 @@ def test_problems_that_are_not_to_be_had_are_told(
     arguments: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(planning, "run_trials", lambda *_: Trials("not tried", "not tried"))
-    monkeypatch.setattr(planning, "diagnose", list)
+    monkeypatch.setattr(planning, "diagnose", lambda _: [])
     asked = [*arguments[1:], "--set", f"problems.source={tmp_path / 'none'}", "--json"]
     done = json.loads(CliRunner().invoke(plan, asked, catch_exceptions=False).stdout)
     python = next(one for one in done["languages"] if one["language"] == "python")

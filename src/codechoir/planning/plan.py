@@ -120,6 +120,7 @@ def _at_hand(
     found = []
     for name in LANGUAGES:
         finding = findings.get(name)
+        state, detail = (finding.state, finding.detail) if finding else _untried(name)
         found.append(
             AtHand(
                 language=name,
@@ -127,8 +128,8 @@ def _at_hand(
                 there=corpus.there.get(name, Amount()),
                 taken=corpus.taken.get(name, Amount()),
                 kept=kept.get(name),
-                toolchain=finding.state if finding else _untried(name),
-                toolchain_detail=finding.detail if finding else "",
+                toolchain=state,
+                toolchain_detail=detail,
                 num_problems=len(problems.problems.get(name, ())),
                 problems_reason=problems.skipped.get(name, ""),
             )
@@ -136,11 +137,12 @@ def _at_hand(
     return tuple(found)
 
 
-def _untried(language: str) -> ToolchainState:
+def _untried(language: str) -> tuple[ToolchainState, str]:
     """The state of a toolchain that no file of the corpus asks for: trying them all would take half a minute."""
     if language not in TOOLCHAINS:
-        return "none known"
-    return "missing" if missing_parts(TOOLCHAINS[language]) else "installed"
+        return "none known", ""
+    missing = missing_parts(TOOLCHAINS[language])
+    return ("missing", f"missing: {', '.join(missing)}") if missing else ("installed", "")
 
 
 def _program_seconds(recipe: Recipe, languages: Sequence[str], cache: Path) -> tuple[dict[str, float], str]:

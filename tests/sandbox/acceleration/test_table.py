@@ -1,5 +1,6 @@
 """Every accelerated language ends its programs as it would without."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from codechoir.records import Status
 from codechoir.sandbox.acceleration.table import accelerations
 from codechoir.sandbox.isolation import Sandbox, open_sandbox
 from codechoir.sandbox.jobs import Job, Step, StepLimits
-from codechoir.sandbox.programs import Limits, Runner
+from codechoir.sandbox.programs import Limits, Outcome, Runner
 from codechoir.sandbox.toolchains.finding import missing_parts
 from codechoir.sandbox.toolchains.table import TOOLCHAINS
 
@@ -28,11 +29,16 @@ def test_verdicts_are_the_plain_ones(language: str) -> None:
     if missing := missing_parts(TOOLCHAINS[language]):
         pytest.skip(f"missing: {missing}")
     sandbox = open_sandbox("bubblewrap")
-    with Runner(sandbox, cache_dir()) as fast, Runner(sandbox, cache_dir(), accelerate=False) as plain:
-        one_of_each = {status: text for text, status in LANGUAGES[language].endings() if status not in BY_LIMITS}
-        for text in one_of_each.values():
-            found, wanted = fast.run(language, text, LIMITS), plain.run(language, text, LIMITS)
-            assert found.status is wanted.status, f"{text}\n{found.output}\n{wanted.output}"
+    one_of_each = {status: text for text, status in LANGUAGES[language].endings() if status not in BY_LIMITS}
+
+    def outcomes(accelerate: bool) -> list[Outcome]:
+        with Runner(sandbox, cache_dir(), accelerate) as runner:
+            return [runner.run(language, text, LIMITS) for text in one_of_each.values()]
+
+    with ThreadPoolExecutor(2) as pool:
+        fast, plain = pool.map(outcomes, (True, False))
+    for text, found, wanted in zip(one_of_each.values(), fast, plain, strict=True):
+        assert found.status is wanted.status, f"{text}\n{found.output}\n{wanted.output}"
 
 
 @pytest.mark.parametrize("language", sorted(accelerations(NONE, Path("/nowhere"))))
