@@ -16,7 +16,20 @@ from codechoir.cli.main import as_user_error
 from codechoir.cli.main import codechoir as group
 from codechoir.errors import DiskFullError, InputError, ProofError
 
-COMMANDS = ("run", "recipe", "plan", "explain", "compose", "generate", "evaluate", "translate", "doctor")
+COMMANDS = (
+    "run",
+    "recipe",
+    "plan",
+    "explain",
+    "compose",
+    "expert",
+    "inspect",
+    "export",
+    "generate",
+    "evaluate",
+    "translate",
+    "doctor",
+)
 HELP = """
 import contextlib, io, sys
 from codechoir.cli.main import codechoir

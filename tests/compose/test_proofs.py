@@ -2,8 +2,10 @@ import shutil
 
 import pytest
 import torch
+from transformers import AutoModelForCausalLM
 
 from codechoir.compose import proofs
+from codechoir.compose.layerwise import skeleton
 from codechoir.compose.plan import plan
 from codechoir.compose.proofs import prove
 from codechoir.compose.stage import ComposeInputs, compose
@@ -122,3 +124,19 @@ def test_the_real_base_composes_and_both_proofs_hold(embedded_base, vary, compos
     assert figures["identical_experts"]["max_abs_logit"] > 5  # a model that has something to say
     active = manifest.facts["active_parameters"]
     assert active["dense"] == 134_515_008  # SmolLM2-135M's published size
+
+
+def test_plain_transformers_reads_what_the_proofs_were_run_on(trunk, experts, composed):
+    """The proofs give the model its weights by themselves; its own loader must come to the same logits."""
+    layers = plan(trunk, experts).trunk.family.layers
+    written = open_checkpoint(composed)
+    model = skeleton(written.config, "eager")
+    found = plan(trunk, experts)
+    tokens = TEXTS["java"]
+    loaded = AutoModelForCausalLM.from_pretrained(composed, dtype=torch.float32, experts_implementation="eager")
+    with torch.no_grad():
+        for index, name in enumerate(LANGUAGES):
+            with proofs._fixed_route(model, found, index):
+                ours = proofs._logits(model, layers, proofs._one_expert(found, written, index), tokens)
+            with proofs._fixed_route(loaded, found, index):
+                assert torch.equal(ours, loaded(tokens, use_cache=False).logits), name

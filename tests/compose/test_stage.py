@@ -13,7 +13,7 @@ from codechoir.compose.stage import compose
 from codechoir.documents import DOCUMENT_SCHEMA, read_texts, write_parquet
 from codechoir.errors import IncompatibleModelError, InputError, ProofError
 from codechoir.model.checkpoint import load_model, load_tokenizer
-from codechoir.model.moe import open_composed
+from codechoir.model.moe import Routing, load_composed, open_composed
 
 LANGUAGES = ("python", "java", "cpp")
 
@@ -142,7 +142,9 @@ def test_what_changed_or_was_damaged_is_done_again(fresh, compose_config, compos
     assert not (fresh / MANIFEST).exists()
 
 
-@pytest.mark.parametrize("step", ["fit_prompt_router", "write_routing", "write_checkpoint", "prove"])
+@pytest.mark.parametrize(
+    "step", ["fit_prompt_router", "write_routing", "write_streaming", "fit_token_routers", "prove"]
+)
 def test_a_run_that_was_interrupted_is_taken_up(
     composition, compose_config, compose_inputs, tmp_path, monkeypatch, step
 ):
@@ -163,16 +165,15 @@ def test_a_run_that_was_interrupted_is_taken_up(
 
 
 def test_after_a_failed_proof_nothing_is_taken_for_finished(compose_config, compose_inputs, tmp_path, monkeypatch):
-    real = stage._mixtral_tensors
+    real = stage.Weights.read
 
-    def spoilt(*arguments):
-        tensors = real(*arguments)
-        tensors["model.layers.1.block_sparse_moe.experts.1.w2.weight"] *= 1.001
-        return tensors
+    def spoilt(weights, output):
+        chosen = output.tensor.name == "model.layers.1.block_sparse_moe.experts.1.w2.weight"
+        return real(weights, output) * 1.001 if chosen else real(weights, output)
 
     out = tmp_path / "out"
     with monkeypatch.context() as patch:
-        patch.setattr(stage, "_mixtral_tensors", spoilt)
+        patch.setattr(stage.Weights, "read", spoilt)
         with pytest.raises(ProofError, match="java"):
             compose(compose_config, compose_inputs, out)
     assert not (out / MANIFEST).exists()
@@ -221,3 +222,49 @@ def test_without_held_out_files_the_prompt_routers_accuracy_is_undefined(
     assert facts["accuracy_by_language"]["java"]["512"] != facts["accuracy_by_language"]["java"]["512"]
     assert facts["accuracy_by_language"]["cpp"]["512"] == 1
     assert manifest.facts["proofs"]
+
+
+def test_without_documents_every_token_goes_to_all_experts_alike(compose_config, compose_inputs, tmp_path):
+    manifest = compose(compose_config, replace(compose_inputs, documents=None), tmp_path / "out")
+    assert "token_router" not in manifest.facts and "prompt_router" not in manifest.facts
+    assert [figure["max_abs_difference"] for figure in manifest.facts["proofs"]["fixed_route"].values()] == [0, 0, 0]
+    tokens = torch.randint(257, (2, 20), generator=torch.Generator().manual_seed(1))
+    by_token = AutoModelForCausalLM.from_pretrained(tmp_path / "out", dtype=torch.float32)(tokens).logits
+    uniform = load_composed(tmp_path / "out", Routing.UNIFORM, 1, torch.float32)(tokens).logits
+    torch.testing.assert_close(by_token, uniform, rtol=1e-4, atol=1e-4)
+
+
+def test_routers_are_fitted_for_what_only_our_own_model_class_can_say(compose_config, compose_inputs, vary, tmp_path):
+    """Experts in layer 1 alone; the router is that of the whole model's layer 1, since layer 0 is the same."""
+    trunk = compose_inputs.trunk
+    experts = {
+        name: vary(trunk, tmp_path / name, seed, lambda tensor: "layers.1.mlp" in tensor)
+        for seed, name in enumerate(LANGUAGES, 5)
+    }
+    inputs = replace(compose_inputs, experts=experts)
+    whole = compose(compose_config, inputs, tmp_path / "whole")
+    config = compose_config.model_copy(update={"layers": "1", "generalist": True})
+    manifest = compose(config, inputs, tmp_path / "some")
+    assert manifest.facts["token_router"]["layers"] == [1]
+    assert manifest.facts["token_router"]["accuracy_by_layer"] == whole.facts["token_router"]["accuracy_by_layer"][1:]
+    router = safetensors_torch.load_file(tmp_path / "some" / "model.safetensors")["model.layers.1.mlp.router.weight"]
+    like = safetensors_torch.load_file(tmp_path / "whole" / "model.safetensors")
+    expected = like["model.layers.1.block_sparse_moe.gate.weight"]
+    warmer = (  # the generalist's row of zeros is one more to be told from
+        manifest.facts["token_router"]["temperature_by_layer"][0]
+        / whole.facts["token_router"]["temperature_by_layer"][1]
+    )
+    torch.testing.assert_close(router[:3] * warmer, expected, rtol=1e-3, atol=1e-3 * float(expected.abs().max()))
+    assert not router[3].any()  # the generalist's
+    probabilities = open_composed(tmp_path / "some").prompt_router.probabilities([torch.arange(30)])
+    assert probabilities.shape == (1, 4) and int(probabilities.argmax()) < 3
+    assert set(manifest.facts["prompt_router"]["confusion"]["512"]["java"]) == {*LANGUAGES, "generalist"}
+
+
+def test_what_is_refused_while_weights_are_read_leaves_no_model(compose_config, compose_inputs, vary, tmp_path):
+    drifted = vary(compose_inputs.experts["java"], tmp_path / "java", 9, lambda name: name == "model.norm.weight")
+    inputs = replace(compose_inputs, experts=dict(compose_inputs.experts) | {"java": drifted})
+    with pytest.raises(IncompatibleModelError, match="outside its feed-forward") as refused:
+        compose(compose_config, inputs, tmp_path / "out")
+    assert f"model.norm.weight in {drifted / 'model.safetensors'}" in str(refused.value)
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["unfinished.json"]

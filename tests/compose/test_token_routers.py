@@ -2,9 +2,11 @@ import numpy as np
 import pytest
 import torch
 
-from codechoir.compose.token_routers import TEMPERATURES, fit_token_routers
+from codechoir.compose import token_routers
+from codechoir.compose.plan import plan
+from codechoir.compose.token_routers import TEMPERATURES, ExpertStates, fit_token_routers
+from codechoir.compose.weights import Weights
 from codechoir.model.checkpoint import load_model
-from codechoir.model.moe import Routing, load_composed
 
 LANGUAGES = ("python", "java", "cpp")
 
@@ -18,8 +20,13 @@ CALIBRATION = {name: token_ids(1 + number, 10 + number) for number, name in enum
 
 
 @pytest.fixture(scope="module")
-def routers(composed, compose_config):
-    return fit_token_routers(load_composed(composed, Routing.FIXED, 1, torch.float32), FIT, CALIBRATION, compose_config)
+def expert_states(trunk, experts):
+    return ExpertStates(Weights(plan(trunk, experts)), torch.float32)
+
+
+@pytest.fixture(scope="module")
+def routers(expert_states, compose_config):
+    return fit_token_routers(expert_states, LANGUAGES, FIT, CALIBRATION, compose_config)
 
 
 @pytest.fixture(scope="module")
@@ -72,20 +79,20 @@ def test_the_temperature_is_the_likeliest_on_the_calibration_text(routers, state
     assert routers.accuracies[layer] == pytest.approx(np.mean(scores.argmax(axis=1) == labels), abs=1e-3)
 
 
-def test_how_texts_are_batched_and_ordered_does_not_matter(routers, composed, compose_config):
-    model = load_composed(composed, Routing.FIXED, 1, torch.float32)
+def test_how_texts_are_batched_and_ordered_does_not_matter(routers, expert_states, compose_config, monkeypatch):
+    monkeypatch.setattr(token_routers, "_TOKENS_AT_ONCE", 50)
     turned = {name: tokens.flip(0) for name, tokens in reversed(FIT.items())}
-    again = fit_token_routers(model, turned, CALIBRATION, compose_config)
+    again = fit_token_routers(expert_states, LANGUAGES, turned, CALIBRATION, compose_config)
     for one, other in zip(routers.weights, again.weights, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-3 * float(one.abs().max()))
 
 
-def test_states_that_tell_the_language_are_told_apart(composed, compose_config):
+def test_states_that_tell_the_language_are_told_apart(expert_states, compose_config):
     """Each language has six letters of its own, which layer 0 cannot miss."""
-    model = load_composed(composed, Routing.FIXED, 1, torch.float32)
     texts = {name: 1 + 6 * number + token_ids(6, number) % 6 for number, name in enumerate(LANGUAGES)}
     fitted = fit_token_routers(
-        model,
+        expert_states,
+        LANGUAGES,
         {name: tokens[:4] for name, tokens in texts.items()},
         {name: tokens[4:] for name, tokens in texts.items()},
         compose_config,

@@ -19,6 +19,7 @@ from codechoir.model.checkpoint import (
     load_tensors,
     load_tokenizer,
     open_checkpoint,
+    open_weights,
     save_tensors,
     separator_id,
     write_checkpoint,
@@ -279,3 +280,37 @@ def test_documents_are_kept_apart_by_the_end_of_text(vocabulary, eos, bos, expec
 def test_a_tokenizer_without_an_end_of_text_is_told():
     with pytest.raises(InputError, match="some/model"):
         separator_id(SimpleNamespace(get_vocab=dict, eos_token_id=None, bos_token_id=None, name_or_path="some/model"))
+
+
+def test_formats_and_shapes_are_read_from_the_headers(copy):
+    tensors = {"a": torch.zeros(2, 3).bfloat16(), "b": torch.zeros(4, dtype=torch.int64), "c": torch.tensor(True)}
+    write_checkpoint(copy, {}, tensors, tokenizer=copy)
+    specs = open_checkpoint(copy).specs()
+    assert {name: (spec.dtype, spec.shape) for name, spec in specs.items()} == {
+        name: (tensor.dtype, tuple(tensor.shape)) for name, tensor in tensors.items()
+    }
+    safetensors_torch.save_file({"odd": torch.zeros(2).to(torch.float8_e4m3fn)}, copy / "model.safetensors")
+    with pytest.raises(InputError, match=r"F8_E4M3: odd in .*model\.safetensors"):
+        open_checkpoint(copy).specs()
+
+
+def test_weights_may_be_opened_without_a_config(copy, sharded):
+    (sharded / "config.json").unlink()
+    assert len(set(open_weights(sharded).files.values())) == 2
+    safetensors_torch.save_file({"lora": torch.ones(2)}, copy / "adapter_model.safetensors")
+    opened = open_weights(copy, "adapter_model")
+    assert (opened.config, opened.read("lora").tolist()) == ({}, [1, 1])
+    (copy / "adapter_model.safetensors").rename(copy / "adapter_model.bin")
+    with pytest.raises(InputError, match=r"adapter_model\.bin"):
+        open_weights(copy, "adapter_model")
+    with pytest.raises(InputError, match="nowhere"):
+        open_weights(copy / "nowhere")
+
+
+def test_a_model_written_over_shards_is_not_mixed_with_them(sharded):
+    tensors = dict(open_checkpoint(sharded).items())
+    (sharded / "model-00001-of-00002.safetensors").write_bytes(b"old")
+    write_checkpoint(sharded, open_checkpoint(sharded).config, tensors, tokenizer=sharded)
+    assert not (sharded / "model.safetensors.index.json").exists()
+    assert not (sharded / "model-00001-of-00002.safetensors").exists()
+    assert set(open_checkpoint(sharded).files.values()) == {sharded / "model.safetensors"}

@@ -1,5 +1,6 @@
 import json
 import shutil
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -8,12 +9,21 @@ from transformers import AutoModelForCausalLM
 
 from codechoir.errors import InputError
 from codechoir.model.checkpoint import load_model, open_checkpoint
+from codechoir.model.families import family_of
 from codechoir.model.moe import (
+    Composed,
+    Route,
     Routing,
     active_parameters,
+    assemble,
+    composed_config,
     dense_from_tensors,
     load_composed,
+    mixtral_expert_name,
+    mixtral_prefix,
     open_composed,
+    packed_parts,
+    router_name,
     write_routing,
 )
 
@@ -287,3 +297,117 @@ def test_a_sidecar_of_other_experts_than_the_weights_is_told(composed, tmp_path,
     path.write_text(json.dumps(json.loads(path.read_text()) | {"experts": named}))
     with pytest.raises(InputError, match=told):
         loaded(copy, Routing.FIXED)
+
+
+@pytest.fixture(scope="module")
+def packed(small_moe):
+    """Gated experts in two of three layers."""
+    return small_moe("qwen3", moe_layers=(0, 2))
+
+
+def small_ids(num_sequences, num_tokens):
+    return token_ids(num_sequences, num_tokens) % 37 + 3
+
+
+def test_a_packed_folder_is_opened(packed):
+    opened = open_composed(packed.folder)
+    assert opened.experts == LANGUAGES
+    assert opened.layers() == (0, 2)
+    assert opened.dense_config["model_type"] == "qwen3"
+    assert opened.family.describe() == family_of(packed.config, "here").describe()
+
+
+def test_a_packed_folder_gives_each_experts_logits_exactly(any_moe):
+    model, tokens = loaded(any_moe.folder, Routing.FIXED), small_ids(3, 20)
+    for name, expert in any_moe.experts.items():
+        model.fix_routes([name] * 3)
+        assert torch.equal(logits(model, tokens), logits(expert, tokens))
+
+
+@pytest.mark.parametrize(("routing", "top_k"), [*ROUTED, (Routing.HASH, 1)])
+def test_a_packed_folder_loads_here_as_in_transformers(packed, routing, top_k):
+    tokens = small_ids(2, 20)
+    theirs = AutoModelForCausalLM.from_pretrained(packed.folder, dtype=torch.float32, experts_implementation="eager")
+    theirs.set_routing(routing, top_k)
+    ours = loaded(packed.folder, routing, top_k)
+    for model in (ours, theirs):
+        model.fix_routes(["java", "cpp"])
+    assert torch.equal(logits(ours, tokens), logits(theirs, tokens))
+    assert ours.shares() == theirs.shares()
+
+
+def test_active_parameters_of_a_packed_folder_are_those_counted_by_hand(small_moe):
+    small = small_moe("phi", moe_layers=(1,))
+    expert, router = 2 * 32 * 48 + 48 + 32, 3 * 32
+    dense = sum(parameter.numel() for parameter in small.experts["java"].parameters())
+    opened = open_composed(small.folder)
+    assert active_parameters(opened, Routing.FIXED, 1) == dense
+    assert active_parameters(opened, Routing.TOKEN, 2) == dense + expert + router
+    assert active_parameters(opened, Routing.UNIFORM, 1) == dense + 2 * expert
+
+
+def test_both_forms_of_the_same_experts_are_one_model(small_moe):
+    small, tokens = small_moe("llama", tie_word_embeddings=True), small_ids(2, 20)
+    family, tensors = family_of(small.config, "here"), dict(small.tensors)
+    opened = open_composed(small.folder)
+    for layer in range(3):
+        tensors[f"{mixtral_prefix(layer)}gate.weight"] = tensors.pop(router_name(family, layer))
+        for name, parts in packed_parts(family, layer).items():
+            for expert, rows in enumerate(tensors.pop(name)):
+                for part, piece in zip(parts, rows.chunk(len(parts)), strict=True):
+                    tensors[mixtral_expert_name(family, layer, expert, part)] = piece
+    composed = Composed(opened.checkpoint, opened.dense_config, family, opened.experts, opened.prompt_router)
+    for routing, top_k in ROUTED:
+        models = [
+            assemble(composed, dict(held), Route(routing, top_k), torch.float32) for held in (tensors, small.tensors)
+        ]
+        for model in models:
+            model.fix_routes(["java", "cpp"])
+        assert torch.equal(logits(models[0], tokens), logits(models[1], tokens))
+
+
+def test_assembling_empties_what_it_is_given(packed):
+    opened, tensors = open_composed(packed.folder), dict(packed.tensors)
+    assemble(opened, tensors, Route(Routing.FIXED, 1), torch.bfloat16)
+    assert not tensors
+
+
+@pytest.mark.parametrize("change", ["lacks", "has more", "has another shape"])
+def test_packed_weights_that_do_not_fit_are_named(packed, change):
+    opened, tensors = open_composed(packed.folder), dict(packed.tensors)
+    name = "model.layers.2.mlp.experts.down_proj"
+    if change == "lacks":
+        del tensors[name]
+    elif change == "has more":
+        name = "model.layers.1.mlp.experts.down_proj"
+        tensors[name] = torch.ones(1)
+    else:
+        tensors[name] = tensors[name][:2]
+    with pytest.raises(InputError, match=name):
+        assemble(opened, tensors, Route(Routing.FIXED, 1), torch.float32)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda config: config.pop("feed_forward"),
+        lambda config: config["feed_forward"].pop("gate"),
+        lambda config: config.pop("moe_layers"),
+        lambda config: config.update(moe_layers=3),
+        lambda config: config.update(experts=["python", "java"]),
+    ],
+)
+def test_a_damaged_config_of_a_packed_folder_is_told(packed, tmp_path, change):
+    copy = shutil.copytree(packed.folder, tmp_path / "copy")
+    config = json.loads((copy / "config.json").read_text())
+    change(config)
+    (copy / "config.json").write_text(json.dumps(config))
+    with pytest.raises(InputError, match=r"config\.json"):
+        open_composed(copy)
+
+
+def test_the_layers_are_counted_by_whatever_name_the_config_has(small_config):
+    config = small_config("gpt_bigcode")
+    composed = Composed(SimpleNamespace(folder="here"), config, family_of(config, "here"), LANGUAGES, None)
+    assert composed.layers() == (0, 1, 2)
+    assert composed_config(config, composed.family, LANGUAGES, [1], 5)["num_experts_per_tok"] == 3

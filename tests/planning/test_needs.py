@@ -62,7 +62,7 @@ def test_compose(asked: Recipe, tmp_path: Path, model_trial: ModelTrial) -> None
     found = needed(asked, tmp_path, "no file", model_trial)["compose"]
     # 2 languages: 5 sequences of 100 tokens and 4 passes over 25 each; 2 x 3 + 2 loads; the router on 50 documents
     assert found.seconds == pytest.approx(2 * (500 + 100) / 100 + 8 * 0.5 + 50 * 0.1)
-    assert found.memory == 7000 + 4 * (1600 + 1000)
+    assert found.memory == 7000 + 4 * 1000
     assert found.disk == 2500 + 600 * 2
 
 

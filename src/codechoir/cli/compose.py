@@ -4,47 +4,107 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
+
+if TYPE_CHECKING:
+    from codechoir.model.sources import Base
 
 
 @click.command()
 @click.option(
     "--base", required=True, metavar="BASE", help="The model that the experts branched from: folder, GGUF, id."
 )
-@click.option("--expert", "experts", multiple=True, metavar="LANG=PATH", help="An expert's folder (two or more).")
+@click.option(
+    "--expert",
+    "experts",
+    multiple=True,
+    metavar="LANG=PATH",
+    help="An expert: a model's folder, feed-forward weights alone, or a LoRA adapter (two or more).",
+)
 @click.option(
     "--documents",
-    required=True,
     type=click.Path(path_type=Path),
-    help="Text to fit the routers on: curate's documents folder (LANG/*.parquet).",
+    help="Text to fit the routers on: curate's documents folder (LANG/*.parquet). Without it, routers are not fitted.",
 )
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="The folder to write.")
+@click.option(
+    "--shared",
+    type=click.Choice(["base", "mean", "require-equal"]),
+    help="Weights that all experts share: the base's, the experts' mean, or refused where they differ (default).",
+)
+@click.option("--generalist", is_flag=True, help="Make the base's own feed-forward an expert, too.")
+@click.option("--layers", metavar="RANGES", help="Layers that get experts, from 0, such as 4-11,15 (default: all).")
+@click.option("--dry-run", is_flag=True, help="Check everything that headers tell and print the plan; write nothing.")
+@click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON.")
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="A value of the recipe's compose part.")
-def compose(base: str, experts: tuple[str, ...], documents: Path, out: Path, overrides: tuple[str, ...]) -> None:
+def compose(
+    base: str,
+    experts: tuple[str, ...],
+    documents: Path | None,
+    out: Path,
+    shared: str | None,
+    generalist: bool,
+    layers: str | None,
+    dry_run: bool,
+    as_json: bool,
+    overrides: tuple[str, ...],
+) -> None:
     """Compose experts into one sparse Mixture-of-Experts model and prove it.
 
-    Prints what the manifest says as JSON: parameters, proofs, routers' accuracies.
+    Prints what the manifest says as JSON: parameters, drift of shared weights, proofs, routers' accuracies.
     """
-    from codechoir.artifacts import cache_dir, files_digest
+    from codechoir.artifacts import files_digest
     from codechoir.compose.config import ComposeConfig
+    from codechoir.compose.description import as_text, describe
+    from codechoir.compose.plan import plan
     from codechoir.compose.stage import ComposeInputs
     from codechoir.compose.stage import compose as run
     from codechoir.config import parse_overrides
-    from codechoir.model.config import FolderBase, parse_source
-    from codechoir.model.sources import prepare
 
-    config = ComposeConfig.parse(parse_overrides(overrides), "--set")
-    folders = _experts(experts)
-    trunk = prepare(parse_source(base), cache_dir())
-    digests = {"base": trunk.digest, "documents": files_digest(documents, sorted(documents.rglob("*.parquet")))}
-    for name, folder in folders.items():
-        digests[name] = prepare(FolderBase(path=folder), cache_dir()).digest
+    given = {"shared": shared, "generalist": generalist or None, "layers": layers}
+    values = parse_overrides(overrides) | {key: value for key, value in given.items() if value is not None}
+    config = ComposeConfig.parse(values, "--set")
+    folders = expert_folders(experts)
+    trunk = _base(base)
+    if dry_run:
+        told = describe(plan(trunk.folder, folders, config, fitted=documents is not None), out, config)
+        click.echo(json.dumps(told, indent=1) if as_json else as_text(told))
+        return
+    digests = {"base": trunk.digest} | {name: state_of_folder(folder) for name, folder in folders.items()}
+    if documents:
+        digests["documents"] = files_digest(documents, sorted(documents.rglob("*.parquet")))
     manifest = run(config, ComposeInputs(trunk.folder, folders, documents, digests), out)
     click.echo(json.dumps(dict(manifest.facts), indent=1))
 
 
-def _experts(pairs: tuple[str, ...]) -> dict[str, Path]:
+def _base(text: str) -> Base:
+    """The base made ready. A folder is known by its files' state: hashing would read its weights twice."""
+    from codechoir.artifacts import cache_dir
+    from codechoir.model.config import FolderBase, parse_source
+    from codechoir.model.sources import Base, prepare
+
+    source = parse_source(text)
+    return (
+        Base(source.path, state_of_folder(source.path))
+        if isinstance(source, FolderBase)
+        else prepare(source, cache_dir())
+    )
+
+
+def state_of_folder(folder: Path) -> str:
+    """A digest of where a folder is and of its files' names, sizes and times of change."""
+    from codechoir.config import digest_of
+
+    found: dict[str, Any] = {str(folder.resolve()): None}
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        if path.is_file():
+            found[path.name] = [path.stat().st_size, path.stat().st_mtime_ns]
+    return digest_of(found)
+
+
+def expert_folders(pairs: tuple[str, ...]) -> dict[str, Path]:
     from codechoir.errors import ConfigError
     from codechoir.languages import language
 

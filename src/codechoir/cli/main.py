@@ -14,7 +14,20 @@ import sys
 import click
 
 from codechoir import __version__
-from codechoir.cli import compose, doctor, evaluate, explain, generate, plan, recipe, run, translate
+from codechoir.cli import (
+    compose,
+    doctor,
+    evaluate,
+    expert,
+    explain,
+    export,
+    generate,
+    inspect,
+    plan,
+    recipe,
+    run,
+    translate,
+)
 from codechoir.console import say
 from codechoir.errors import DiskFullError, InputError, UserError
 
@@ -31,8 +44,8 @@ def codechoir() -> None:
 
 
 for _command in (
-    *(run.run, recipe.recipe, plan.plan, explain.explain, compose.compose, generate.generate),
-    *(translate.translate, evaluate.evaluate, doctor.doctor),
+    *(run.run, recipe.recipe, plan.plan, explain.explain, compose.compose, expert.expert, inspect.inspect),
+    *(export.export, generate.generate, translate.translate, evaluate.evaluate, doctor.doctor),
 ):
     codechoir.add_command(_command)
 

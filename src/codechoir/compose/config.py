@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
 from codechoir.config import Config
 
+Shared = Literal["base", "mean", "require-equal"]
+
 
 class ComposeConfig(Config):
-    """Budgets of the routers' fit, and the format's defaults."""
+    """What becomes of the experts' weights, budgets of the routers' fit, and the format's defaults."""
 
-    top_k: int = Field(2, ge=1, description="experts a token in the written Mixtral config")
+    shared: Shared = Field(
+        "require-equal",
+        description="weights that all experts share: the base's, the experts' mean, or refused where they differ",
+    )
+    generalist: bool = Field(False, description="whether the base's own feed-forward becomes an expert, too")
+    layers: str = Field("all", description="layers that get experts, from 0: all, or ranges such as 4-11,15")
+    top_k: int = Field(2, ge=1, description="experts a token in the written config")
+    shard_bytes: int = Field(4_000_000_000, ge=1, description="largest weights file in bytes, but for larger tensors")
+    prove: bool = Field(True, description="whether the fixed route and identical experts are proven")
     fit_sequences: int = Field(16, ge=1, description="sequences a language that the token routers are fitted on")
     calibration_sequences: int = Field(4, ge=1, description="further sequences a language that calibrate temperatures")
     sequence_length: int = Field(512, ge=8, description="tokens in such a sequence")

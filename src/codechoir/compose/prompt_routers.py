@@ -39,9 +39,17 @@ class _Reading:
 
 
 def fit_prompt_router(
-    texts: Mapping[str, Sequence[Text]], tokenizer: Any, vocabulary: int, config: ComposeConfig
+    texts: Mapping[str, Sequence[Text]],
+    tokenizer: Any,
+    vocabulary: int,
+    config: ComposeConfig,
+    num_experts: int | None = None,
 ) -> PromptRouter:
-    """Fits on training documents by language (the experts' order); every fifth document calibrates the temperature."""
+    """Fits on training documents by language (the experts' order); every fifth document calibrates the temperature.
+
+    Experts beyond the languages, of `num_experts` in all, have no text: their scores are 0, which is less than the
+    largest of the languages' for any input that says something.
+    """
     rng = random.Random(config.seed)
     headers = [header for documents in texts.values() for header in map(_header, documents) if len(header) > 1]
     fit: list[_Reading] = []
@@ -55,10 +63,17 @@ def fit_prompt_router(
                 )
     words_V = tokens_with_letters(tokenizer, vocabulary)
     weight_FE = _logistic(fit, words_V, len(texts), config.prompt_penalty)
+    weight_FE = functional.pad(weight_FE, (0, (num_experts or len(texts)) - len(texts)))
     scores_NE = torch.sparse.mm(hashed_bags([reading.ids for reading in held], words_V), weight_FE)
     labels_N = torch.tensor([reading.label for reading in held])
     losses = [float(functional.cross_entropy(scores_NE / temperature, labels_N)) for temperature in _TEMPERATURES]
     return PromptRouter(weight_FE, words_V, _TEMPERATURES[losses.index(min(losses))], config.prefix_tokens)
+
+
+def unfitted_prompt_router(vocabulary: int, num_experts: int, config: ComposeConfig) -> PromptRouter:
+    """A router that has read nothing: every expert is equally likely for any input."""
+    words_V = torch.zeros(vocabulary, dtype=torch.bool)
+    return PromptRouter(torch.zeros(BUCKETS, num_experts), words_V, 1.0, config.prefix_tokens)
 
 
 def _readings(content: str, name: str, headers: Sequence[Sequence[str]], rng: random.Random) -> list[str]:

@@ -1,13 +1,14 @@
-"""The two proofs that every composition must pass, on the files as written, read by plain transformers.
+"""The two proofs that every composition must pass, on the files as written, run by the model classes of transformers.
 
 Fixed route: with every token sent to one expert, the composed model gives that expert's logits exactly. Identical
 experts: with the trunk's feed-forward weights in every expert's place, the fitted routers change nothing: the logits
-are the trunk's to 1e-5 of the largest. Both in float32 on the eager expert backend.
+are the trunk's to 1e-5 of the largest. Both in float32 on the eager expert backend, and layer by layer: a layer's
+weights are read as it runs, so that a model needs no more memory to be proven than to be composed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,9 +16,13 @@ from typing import Any
 
 import torch
 
-from codechoir.compose.plan import Plan
+from codechoir.compose.layerwise import Read, reading_by_layer, skeleton
+from codechoir.compose.plan import Form, Plan
+from codechoir.compose.weights import Weights
 from codechoir.errors import ProofError
-from codechoir.model.checkpoint import load_model, open_checkpoint
+from codechoir.model.checkpoint import Checkpoint, open_checkpoint
+from codechoir.model.device import compute_device
+from codechoir.model.moe import Routing, mixtral_expert_name, mixtral_prefix, packed_parts
 
 BACKEND = "eager"
 RELATIVE_BOUND = 1e-5
@@ -39,29 +44,25 @@ class Difference:
 
 @torch.no_grad()
 def prove(plan: Plan, composed: Path, texts: Mapping[str, torch.Tensor]) -> dict[str, Any]:
-    """Runs both proofs on (1, T) token ids of each language and returns their figures. Raises ProofError on failure."""
-    from transformers import AutoModelForCausalLM
+    """Runs both proofs on (1, T) token ids of each expert and returns their figures. Raises ProofError on failure.
 
-    # Loaded as stored and widened after: transformers joins the experts' tensors, in float32 at twice the peak memory.
-    stored = torch.bfloat16 if open_checkpoint(composed).dtypes() == {"BF16"} else torch.float32
-    mixtral = AutoModelForCausalLM.from_pretrained(
-        composed, dtype=stored, experts_implementation=BACKEND, local_files_only=True, use_safetensors=True
-    )
-    mixtral = mixtral.eval().float()
+    The fixed route is run text by text: what is to be exactly equal must be computed in batches of one shape.
+    """
+    written = open_checkpoint(composed)
+    moe, dense = skeleton(written.config, BACKEND), skeleton(plan.trunk.config)
+    layers = plan.trunk.family.layers
     fixed: dict[str, Any] = {}
-    for index, (language, expert) in enumerate(plan.experts.items()):
-        with _fixed_route(mixtral, index):
-            ours = mixtral(texts[language], use_cache=False).logits
-        difference = _difference(
-            ours, load_model(expert.folder, torch.float32)(texts[language], use_cache=False).logits
-        )
+    for index, language in enumerate(plan.experts):
+        with _fixed_route(moe, plan, index):
+            ours = _logits(moe, layers, _one_expert(plan, written, index), texts[language])
+        difference = _difference(ours, _logits(dense, layers, _dense(plan, language), texts[language]))
         _require(difference.max_abs_difference == 0, "the fixed route", language, difference, "exactly 0")
         fixed[language] = asdict(difference)
-    _make_experts_identical(mixtral, plan)
-    trunk = load_model(plan.trunk.folder, torch.float32)
-    worst = Difference(0.0, 1.0)
-    for text in texts.values():
-        difference = _difference(mixtral(text, use_cache=False).logits, trunk(text, use_cache=False).logits)
+    together_BT = torch.cat(list(texts.values()))
+    ours = _logits(moe, layers, _identical(plan, written), together_BT)
+    theirs = _logits(dense, layers, _dense(plan, None), together_BT)
+    differences = [_difference(*pair) for pair in zip(ours, theirs, strict=True)]
+    for difference in differences:
         _require(
             difference.relative < RELATIVE_BOUND,
             "identical experts",
@@ -69,8 +70,14 @@ def prove(plan: Plan, composed: Path, texts: Mapping[str, torch.Tensor]) -> dict
             difference,
             f"under {RELATIVE_BOUND} of the largest logit",
         )
-        worst = max(worst, difference, key=lambda each: each.relative)
+    worst = max(differences, key=lambda each: each.relative)
     return {"fixed_route": fixed, "identical_experts": asdict(worst) | {"relative": worst.relative}}
+
+
+def _logits(model: Any, layers: str, read: Read, text: torch.Tensor) -> torch.Tensor:
+    with reading_by_layer(model, layers, read, torch.float32):
+        logits: torch.Tensor = model(input_ids=text.to(compute_device()), use_cache=False).logits
+    return logits
 
 
 def _difference(ours: torch.Tensor, theirs: torch.Tensor) -> Difference:
@@ -87,29 +94,90 @@ def _require(holds: bool, proof: str, model: str, seen: Difference, allowed: str
         )
 
 
+def _dense(plan: Plan, language: str | None) -> Read:
+    """The weights of one expert (None: the trunk) as its own folder has them, but for those that a policy changes."""
+    own = plan.trunk.tensors.read if language is None else plan.experts[language].read
+    if plan.shared == "require-equal":
+        return own
+    shared, weights = set(plan.shared_names()), Weights(plan)
+    return lambda name: weights.shared(name) if name in shared else own(name)
+
+
+def _one_expert(plan: Plan, written: Checkpoint, index: int) -> Read:
+    """The written weights; of the experts only one's, which stands in every place (one copy of it, seen many times)."""
+    return _packed(plan, written, lambda place: _written_rows(plan, written, place, index))
+
+
+def _identical(plan: Plan, written: Checkpoint) -> Read:
+    """The written weights, with the trunk's feed-forward in every expert's place."""
+    trunk = plan.trunk.tensors
+    return _packed(plan, written, lambda place: torch.cat([trunk.read(source).float() for source in place.sources]))
+
+
+def _packed(plan: Plan, written: Checkpoint, rows_of: Callable[[_Place], torch.Tensor]) -> Read:
+    def read(name: str) -> torch.Tensor:
+        place = _place(plan, name)
+        if not place.sources:
+            return written.read(place.file_names[0])
+        rows = rows_of(place)
+        return rows.expand(len(plan.experts), *rows.shape)
+
+    return read
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """A parameter of the composed model's class. `sources` are the dense names of one expert's rows; none: shared.
+
+    `file_names` are where the folder has it; for experts by Mixtral's names, those of expert 0.
+    """
+
+    file_names: tuple[str, ...]
+    sources: tuple[str, ...] = ()
+
+
+def _place(plan: Plan, name: str) -> _Place:
+    family = plan.trunk.family
+    for layer in plan.layers:
+        prefix = family.feed_forward_prefix(layer)
+        if not name.startswith(prefix):
+            continue
+        sources = packed_parts(family, layer).get(name, ())
+        if plan.form is Form.OWN:
+            return _Place((name,), sources)
+        if not sources:
+            return _Place((f"{mixtral_prefix(layer)}{name.removeprefix(prefix)}",))
+        return _Place(tuple(mixtral_expert_name(family, layer, 0, source) for source in sources), sources)
+    return _Place((name,))
+
+
+def _written_rows(plan: Plan, written: Checkpoint, place: _Place, index: int) -> torch.Tensor:
+    """One expert's part of a packed parameter, float32, from the composed folder."""
+    if plan.form is Form.OWN:
+        return written.read(place.file_names[0])[index].float()
+    names = [name.replace(".experts.0.", f".experts.{index}.") for name in place.file_names]
+    return torch.cat([written.read(name).float() for name in names])
+
+
 @contextmanager
-def _fixed_route(mixtral: Any, expert: int) -> Iterator[None]:
-    """Makes every router send all tokens to one expert with weight 1."""
+def _fixed_route(moe: Any, plan: Plan, expert: int) -> Iterator[None]:
+    """Makes every layer send all tokens to one expert with weight 1."""
+    if plan.form is Form.OWN:
+        moe.set_routing(Routing.FIXED)
+        moe.fix_routes([list(plan.experts)[expert]])
+        yield
+        moe.set_routing(Routing.TOKEN, moe.config.num_experts_per_tok)
+        return
 
     def hook(_: torch.nn.Module, __: Any, output: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
         logits_NE = output[0]
-        weights_N1 = torch.ones(len(logits_NE), 1)
-        return logits_NE, weights_N1, torch.full((len(logits_NE), 1), expert)
+        weights_N1 = torch.ones(len(logits_NE), 1, device=logits_NE.device)
+        return logits_NE, weights_N1, torch.full((len(logits_NE), 1), expert, device=logits_NE.device)
 
-    handles = [layer.mlp.gate.register_forward_hook(hook) for layer in mixtral.model.layers]
+    prefixes = [plan.trunk.family.feed_forward_prefix(layer) for layer in plan.layers]
+    handles = [moe.get_submodule(f"{prefix}gate").register_forward_hook(hook) for prefix in prefixes]
     try:
         yield
     finally:
         for handle in handles:
             handle.remove()
-
-
-def _make_experts_identical(mixtral: Any, plan: Plan) -> None:
-    family = plan.family
-    for number, layer in enumerate(mixtral.model.layers):
-        gate, up, down = (
-            plan.trunk.read(f"{family.feed_forward_prefix(number)}{module}.weight").float()
-            for module in (family.gate, family.up, family.down)
-        )
-        layer.mlp.experts.gate_up_proj.data[:] = torch.cat([gate, up])
-        layer.mlp.experts.down_proj.data[:] = down

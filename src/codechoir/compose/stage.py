@@ -1,53 +1,54 @@
 """The compose stage: a trunk and its experts become one Mixture-of-Experts folder, routers fitted, proofs run.
 
-Out: a Mixtral checkpoint with per-expert tensor names, which plain transformers loads, its tokenizer, and the routing
-sidecar that `model/moe.py` reads. Knows nothing of training; any folders that pass `plan` will do.
+Out: a checkpoint (Mixtral with per-expert tensor names wherever that can say the model, else our own model class with
+its modelling file beside it), its tokenizer, the routing sidecar that `model/moe.py` reads, and the moments that token
+routers can be solved from again. Weights pass through one tensor at a time. Knows nothing of training; any folders that
+pass `plan` will do.
 """
 
 from __future__ import annotations
 
-import gc
-import random
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
-from codechoir.artifacts import Manifest, StageFolder
+from codechoir.artifacts import UNFINISHED, Manifest, StageFolder
 from codechoir.compose.config import ComposeConfig
-from codechoir.compose.plan import Plan, mixtral_config, plan
-from codechoir.compose.prompt_routers import PREFIX_LENGTHS, fit_prompt_router
+from codechoir.compose.description import parameters
+from codechoir.compose.experts import GENERALIST
+from codechoir.compose.moments import Moments, write_moments
+from codechoir.compose.plan import Form, Output, Part, Plan, plan
+from codechoir.compose.prompt_routers import PREFIX_LENGTHS, fit_prompt_router, unfitted_prompt_router
 from codechoir.compose.proofs import prove
-from codechoir.compose.token_routers import TokenRouters, fit_token_routers
+from codechoir.compose.texts import RouterTexts, first_tokens
+from codechoir.compose.token_routers import ExpertStates, TokenRouters, fit_token_routers
+from codechoir.compose.weights import ReadAhead, Weights
 from codechoir.console import say
-from codechoir.documents import Text, in_turn, read_texts
-from codechoir.errors import InputError, ProofError
-from codechoir.model.checkpoint import full_config, load_tokenizer, separator_id, write_checkpoint
-from codechoir.model.device import compute_device, compute_dtype
-from codechoir.model.moe import (
-    Composed,
-    Route,
-    Routing,
-    active_parameters,
-    assemble,
-    mixtral_prefix,
-    open_composed,
-    write_routing,
-)
+from codechoir.documents import read_texts
+from codechoir.errors import ProofError, UserError
+from codechoir.model.checkpoint import load_tokenizer
+from codechoir.model.device import compute_dtype
+from codechoir.model.moe import copy_modelling_files, write_routing
 from codechoir.model.prompt_router import PromptRouter
+from codechoir.model.streaming import plan_shards, write_streaming
 
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True, slots=True)
 class ComposeInputs:
-    """The folders to compose, the documents that routers are fitted on, and the digests that stand for them."""
+    """The folders to compose, the documents that routers are fitted on, and the digests that stand for them.
+
+    Without documents the routers stay as they are before any fit: all experts with equal weights for every token.
+    """
 
     trunk: Path
     experts: Mapping[str, Path]
-    documents: Path
+    documents: Path | None
     digests: Mapping[str, str]
 
 
@@ -57,145 +58,133 @@ def compose(config: ComposeConfig, inputs: ComposeInputs, out: Path) -> Manifest
     folder = StageFolder(out, "compose", VERSION, settings, inputs.digests)
     if finished := folder.finished():
         return finished
-    checked = plan(inputs.trunk, inputs.experts)
+    checked = plan(inputs.trunk, inputs.experts, config, fitted=inputs.documents is not None)
     folder.begin()
-    tokenizer = load_tokenizer(inputs.trunk)
-    texts = {name: _Texts.read(inputs.documents, name, tokenizer, config) for name in inputs.experts}
-    prompt_router = fit_prompt_router(
-        {name: text.prompts for name, text in texts.items()}, tokenizer, int(checked.trunk.config["vocab_size"]), config
-    )
-    routers = _fit(checked, prompt_router, texts, config)
-    gc.collect()  # the model that the routers were fitted on, before the next large one
-    _write(out, checked, routers, prompt_router, config)
-    gc.collect()
-    say("compose: proving the fixed route and identical experts")
-    try:
-        proofs = prove(
-            checked, out, {name: text.calibration[:1, : config.proof_tokens] for name, text in texts.items()}
+    facts: dict[str, Any] = {"experts": list(checked.experts), **parameters(checked)}
+    facts["form"] = {"name": checked.form, "why": checked.why}
+    if inputs.documents is None:
+        say("compose: no documents, so no routers are fitted: every token goes to all experts alike")
+        weights, texts = write_model(out, checked, None, config), random_texts(checked, config)
+    else:
+        tokenizer = load_tokenizer(inputs.trunk)
+        read = {name: RouterTexts.read(inputs.documents, name, tokenizer, config) for name in inputs.experts}
+        fit = _Fit(checked, read, tokenizer, config)
+        weights = write_model(out, checked, fit, config)
+        texts = {name: text.calibration[:1, : config.proof_tokens] for name, text in read.items()}
+        held_out = {
+            name: first_tokens(read_texts(inputs.documents, name, "held_out"), tokenizer) for name in inputs.experts
+        }
+        facts |= fit.facts(held_out)
+    facts["drift"] = weights.summary()
+    facts["special_tokens"] = checked.special_tokens
+    if config.prove:
+        texts.setdefault(GENERALIST, next(iter(texts.values())))
+        say("compose: proving the fixed route and identical experts")
+        try:
+            facts["proofs"] = prove(checked, out, {name: texts[name] for name in checked.experts})
+        except ProofError:
+            (out / "config.json").unlink()  # what failed is no model that anybody could load by mistake
+            raise
+    return folder.finish(facts)
+
+
+class _Fit:
+    """Both routers: the prompt router at once, the token routers when the first of them is asked for.
+
+    That is after all other tensors have been read and checked, so that a model that does not fit is told before the
+    long part.
+    """
+
+    def __init__(self, checked: Plan, texts: Mapping[str, RouterTexts], tokenizer: Any, config: ComposeConfig) -> None:
+        self._plan, self._texts, self._config = checked, texts, config
+        vocabulary = checked.trunk.decoder.vocabulary
+        self.prompt_router = fit_prompt_router(
+            {name: text.prompts for name, text in texts.items()}, tokenizer, vocabulary, config, len(checked.experts)
         )
-    except ProofError:
-        (out / "config.json").unlink()  # what failed is no model that anybody could load by mistake
-        raise
-    held_out = {name: _tokens(read_texts(inputs.documents, name, "held_out"), tokenizer) for name in inputs.experts}
-    return folder.finish(
-        {
-            "experts": list(inputs.experts),
-            **_parameters(out),
-            "proofs": proofs,
-            "prompt_router": _prompt_router_facts(prompt_router, held_out),
+        self._token_routers: TokenRouters | None = None
+
+    def token_routers(self) -> TokenRouters:
+        """The token routers, fitted on the first call."""
+        if self._token_routers is None:
+            self._token_routers = fit_token_routers(
+                ExpertStates(Weights(self._plan), compute_dtype("auto")),
+                list(self._plan.experts),
+                {name: text.fit for name, text in self._texts.items()},
+                {name: text.calibration for name, text in self._texts.items()},
+                self._config,
+            )
+        return self._token_routers
+
+    def facts(self, held_out: Mapping[str, list[torch.Tensor]]) -> dict[str, Any]:
+        """What the manifest tells of both."""
+        routers = self.token_routers()
+        return {
+            "prompt_router": prompt_router_facts(self.prompt_router, held_out, list(self._plan.experts)),
             "token_router": {
                 "accuracy_by_layer": list(routers.accuracies),
                 "temperature_by_layer": list(routers.temperatures),
+                "layers": list(self._plan.layers),
             },
         }
-    )
 
 
-@dataclass(frozen=True, slots=True)
-class _Texts:
-    """One language's text for the routers: (N, T) token ids, and whole documents."""
+class Fit(Protocol):
+    """Both routers of a composed model; the token routers are asked for last."""
 
-    fit: torch.Tensor
-    calibration: torch.Tensor
-    prompts: list[Text]
+    prompt_router: PromptRouter
 
-    @classmethod
-    def read(cls, documents: Path, language: str, tokenizer: Any, config: ComposeConfig) -> _Texts:
-        texts = read_texts(documents, language, "train")
-        random.Random(config.seed).shuffle(texts)
-        texts = in_turn(texts)  # no large package speaks for its language
-        prompts = texts[: config.prompt_documents]
-        sequences = list(_sequences(texts, tokenizer, config))
-        if len(sequences) < 2 or len(prompts) < 5:
-            raise InputError(
-                "too little text to fit routers on",
-                seen=f"{language}: {len(prompts)} documents, {len(sequences)} sequences of {config.sequence_length}",
-                allowed="at least 5 documents and 2 sequences",
-                next_step="curate more, or lower compose.sequence_length",
-            )
-        num_fit = min(config.fit_sequences, len(sequences) - 1)
-        return cls(torch.stack(sequences[:num_fit]), torch.stack(sequences[num_fit:]), prompts)
+    def token_routers(self) -> TokenRouters:
+        """The token routers; without sums in them, no moments are written."""
 
 
-def _tokens(texts: list[Text], tokenizer: Any) -> list[torch.Tensor]:
-    """Each document's first tokens, as many as the longest prefix; documents without a token are left out."""
-    longest = 16 * max(PREFIX_LENGTHS)  # characters enough for the longest prefix
-    ids = [tokenizer(text.content[:longest], add_special_tokens=False)["input_ids"] for text in texts]
-    return [torch.tensor(document) for document in ids if document]
+def write_model(out: Path, checked: Plan, fit: Fit | None, config: ComposeConfig) -> Weights:
+    """Writes the folder; what it was made of, and how far the shared weights had drifted, is returned."""
+    weights = Weights(checked)
+    outputs = {output.tensor.name: output for output in checked.outputs}
+    names = list(checked.experts)
+    vocabulary = checked.trunk.decoder.vocabulary
+    prompt_router = fit.prompt_router if fit else unfitted_prompt_router(vocabulary, len(names), config)
+    write_routing(out, checked.trunk.config, names, prompt_router)
+    if checked.form is Form.OWN:
+        copy_modelling_files(out)
+    shards = plan_shards([output.tensor for output in checked.outputs], config.shard_bytes)
+    try:
+        with ThreadPoolExecutor(1) as pool:
+            ahead = ReadAhead(weights, [output for output in checked.outputs if output.part is not Part.ROUTER], pool)
+
+            def read(name: str) -> torch.Tensor | Iterator[torch.Tensor]:
+                output = outputs[name]
+                return ahead.read(output) if output.part is not Part.ROUTER else _router(checked, fit, output)
+
+            write_streaming(out, checked.config, shards, read, checked.trunk.folder)
+        if fit and (routers := fit.token_routers()).sums:
+            write_moments(out, Moments(checked.layers, routers.sums, routers.temperatures, routers.ridge))
+    except UserError:
+        for path in out.iterdir():  # a model that is refused leaves nothing but the note of its run
+            if path.is_file() and path.name != UNFINISHED:
+                path.unlink()
+        raise
+    return weights
 
 
-def _sequences(texts: list[Text], tokenizer: Any, config: ComposeConfig) -> Iterator[torch.Tensor]:
-    """At most one sequence a document, so that many documents are seen; short documents are joined."""
-    separator, rest, num_made = separator_id(tokenizer), [], 0
-    for text in texts:
-        rest += [separator, *tokenizer(text.content, add_special_tokens=False, verbose=False)["input_ids"]]
-        if len(rest) >= config.sequence_length:
-            yield torch.tensor(rest[: config.sequence_length])
-            rest, num_made = [], num_made + 1
-        if num_made == config.fit_sequences + config.calibration_sequences:
-            return
+def _router(checked: Plan, fit: Fit | None, output: Output) -> torch.Tensor:
+    if fit is None:
+        return torch.zeros(output.tensor.shape, dtype=output.tensor.dtype)
+    routers = fit.token_routers()
+    return routers.weights[checked.layers.index(output.layer)].cpu().to(output.tensor.dtype)
 
 
-def _fit(
-    checked: Plan, prompt_router: PromptRouter, texts: Mapping[str, _Texts], config: ComposeConfig
-) -> TokenRouters:
-    """Fits token routers on the experts joined in memory, the states being those of each language's own expert."""
-    dtype = compute_dtype("auto")
-    tensors = _mixtral_tensors(checked, None, dtype)
-    composed = Composed(checked.trunk, checked.trunk.config, checked.family, tuple(checked.experts), prompt_router)
-    model = assemble(composed, tensors, Route(Routing.FIXED, 1), dtype).to(compute_device())
-    return fit_token_routers(
-        model,
-        {name: text.fit for name, text in texts.items()},
-        {name: text.calibration for name, text in texts.items()},
-        config,
-    )
+def random_texts(checked: Plan, config: ComposeConfig) -> dict[str, torch.Tensor]:
+    """Token ids for the proofs where there is no text: (1, T) an expert."""
+    vocabulary = checked.trunk.decoder.vocabulary
+    generator = torch.Generator().manual_seed(config.seed)
+    shape = (1, config.proof_tokens)
+    return {name: torch.randint(vocabulary, shape, generator=generator) for name in checked.experts}
 
 
-def _write(out: Path, checked: Plan, routers: TokenRouters, prompt_router: PromptRouter, config: ComposeConfig) -> None:
-    write_routing(out, checked.trunk.config, list(checked.experts), prompt_router)
-    write_checkpoint(
-        out,
-        mixtral_config(full_config(checked.trunk), len(checked.experts), config.top_k),
-        _mixtral_tensors(checked, routers, None),
-        tokenizer=checked.trunk.folder,
-    )
-
-
-def _mixtral_tensors(checked: Plan, routers: TokenRouters | None, dtype: torch.dtype | None) -> dict[str, torch.Tensor]:
-    """Every tensor of the composed model by its Mixtral name; without routers, theirs are 0."""
-    family = checked.family
-    tensors = {name: checked.trunk.read(name) for name in checked.shared_names()}
-    for layer in range(int(checked.trunk.config["num_hidden_layers"])):
-        prefix = mixtral_prefix(layer)
-        for index, expert in enumerate(checked.experts.values()):
-            for short, module in (("w1", family.gate), ("w2", family.down), ("w3", family.up)):
-                tensors[f"{prefix}experts.{index}.{short}.weight"] = expert.read(
-                    f"{family.feed_forward_prefix(layer)}{module}.weight"
-                )
-        router_ED = (
-            routers.weights[layer].cpu()
-            if routers
-            else torch.zeros(len(checked.experts), int(checked.trunk.config["hidden_size"]))
-        )
-        tensors[f"{prefix}gate.weight"] = router_ED.to(next(iter(tensors.values())).dtype)
-    return tensors if dtype is None else {name: tensor.to(dtype) for name, tensor in tensors.items()}
-
-
-def _parameters(out: Path) -> dict[str, Any]:
-    composed = open_composed(out)
-    return {
-        "total_parameters": sum(torch.Size(shape).numel() for shape in composed.checkpoint.shapes().values()),
-        "active_parameters": {
-            "dense": active_parameters(composed, Routing.FIXED, 1),
-            "top1": active_parameters(composed, Routing.TOKEN, 1),
-            "top2": active_parameters(composed, Routing.TOKEN, 2),
-            "uniform": active_parameters(composed, Routing.UNIFORM, 1),
-        },
-    }
-
-
-def _prompt_router_facts(router: PromptRouter, held_out: Mapping[str, list[torch.Tensor]]) -> dict[str, Any]:
+def prompt_router_facts(
+    router: PromptRouter, held_out: Mapping[str, list[torch.Tensor]], experts: list[str]
+) -> dict[str, Any]:
     """Accuracy and confusion on held-out documents' beginnings, by prefix length in tokens."""
     languages = list(held_out)
     accuracy: dict[str, float] = {}
@@ -203,15 +192,14 @@ def _prompt_router_facts(router: PromptRouter, held_out: Mapping[str, list[torch
     confusion: dict[str, dict[str, dict[str, float]]] = {}
     for length in PREFIX_LENGTHS:
         rows = {}
-        for index, name in enumerate(languages):
+        for name in languages:
             prefixes = [document[:length] for document in held_out[name]]
             chosen = router.probabilities(prefixes).argmax(dim=-1)
-            rows[name] = [float((chosen == expert).float().mean()) for expert in range(len(languages))]
-            by_language[name][str(length)] = round(rows[name][index], 5)
-        accuracy[str(length)] = round(sum(rows[name][i] for i, name in enumerate(languages)) / len(languages), 5)
-        confusion[str(length)] = {
-            name: dict(zip(languages, map(_round, row), strict=True)) for name, row in rows.items()
-        }
+            rows[name] = [float((chosen == expert).float().mean()) for expert in range(len(experts))]
+            by_language[name][str(length)] = round(rows[name][experts.index(name)], 5)
+        right = [rows[name][experts.index(name)] for name in languages]
+        accuracy[str(length)] = round(sum(right) / len(languages), 5)
+        confusion[str(length)] = {name: dict(zip(experts, map(_round, row), strict=True)) for name, row in rows.items()}
     return {
         "accuracy": accuracy,
         "accuracy_by_language": by_language,

@@ -1,118 +1,156 @@
 """Token routers in closed form: ridge regression from what a router reads to the language label.
 
-Each language's text goes through its own expert; at every layer the state that the layer's router reads is summed into
-XᵀX and XᵀY, and one solve gives the router, without intercept (native formats have none). Temperatures are calibrated
-by likelihood on sequences that the fit has not seen.
+Each language's text goes through its own expert; at every layer with experts the state that the layer's router reads
+is summed into the language's moments, and one solve gives the router, without intercept (native formats have none).
+Temperatures are calibrated by likelihood on sequences that the fit has not seen. An expert without text, as the
+generalist is, gets a router row of zeros: a token goes to it where no language has a score above 0.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch.nn import functional
 
 from codechoir.compose.config import ComposeConfig
+from codechoir.compose.layerwise import reading_by_layer, skeleton
+from codechoir.compose.moments import Gathering, Sums, solve
+from codechoir.compose.weights import Weights
 from codechoir.console import Progress
-from codechoir.model.moe import ExpertBlock, MoeForCausalLM
+from codechoir.model.device import compute_device
 
 TEMPERATURES = tuple(2.0 ** (power / 2) for power in range(-12, 3))
+_TOKENS_AT_ONCE = 8192  # a forward pass reads all weights, so it should be long
+
+Use = Callable[[int, torch.Tensor], None]  # position among the layers with experts, float32 states (N, D)
+States = Callable[[str, torch.Tensor, Use], None]  # language, tokens (N, T), what to do with the states
 
 
 @dataclass(frozen=True, slots=True)
 class TokenRouters:
-    """One router a layer, the temperature already divided in, and how it did on the calibration sequences."""
+    """One router a layer, the temperature already divided in, and how it did on the calibration sequences.
+
+    `sums` are each language's moments, from which routers can be solved again for other choices of languages.
+    """
 
     weights: tuple[torch.Tensor, ...]  # (E, D) each
     temperatures: tuple[float, ...]
     accuracies: tuple[float, ...]
+    sums: Mapping[str, Sums]
+    ridge: float
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """What sequences that a fit has not seen tell of routers, by layer."""
+
+    temperatures: tuple[float, ...]
+    accuracies: tuple[float, ...]  # over all tokens
+    accuracy_by_language: Mapping[str, tuple[float, ...]]
 
 
 def fit_token_routers(
-    model: MoeForCausalLM,
+    states: States,
+    experts: Sequence[str],
     fit: Mapping[str, torch.Tensor],
     calibration: Mapping[str, torch.Tensor],
     config: ComposeConfig,
 ) -> TokenRouters:
-    """Fits every layer's router. `model` routes FIXED; `fit` and `calibration` hold (N, T) token ids an expert."""
-    blocks = _blocks(model)
-    num_experts, width = blocks[0].router.shape
-    moments_DD = [torch.zeros(width, width, device=model.device) for _ in blocks]
-    targets_DE = [torch.zeros(width, num_experts, device=model.device) for _ in blocks]
+    """Fits every layer's router over `experts`; `fit` and `calibration` hold (N, T) token ids a language."""
+    sums = gather_sums(states, experts, fit)
+    weights = solve(sums, experts, config.ridge)
+    found = calibrate(states, experts, weights, calibration)
+    return TokenRouters(cooled(weights, found.temperatures), found.temperatures, found.accuracies, sums, config.ridge)
 
-    def add(layer: int, expert: int, x_ND: torch.Tensor) -> None:
-        moments_DD[layer].addmm_(x_ND.T, x_ND)
-        targets_DE[layer][:, expert] += x_ND.sum(dim=0)
 
-    _run(model, fit, "fit token routers", add)
-    weights_ED = [_ridge(moment, target, config.ridge).T for moment, target in zip(moments_DD, targets_DE, strict=True)]
-    losses = torch.zeros(len(blocks), len(TEMPERATURES))
-    right, seen = torch.zeros(len(blocks)), 0
+def gather_sums(states: States, experts: Sequence[str], fit: Mapping[str, torch.Tensor]) -> dict[str, Sums]:
+    """The moments of each language that there are sequences of, each as its own expert runs over them."""
+    sums: dict[str, Sums] = {}
+    with _progress("fit token routers", fit) as bar:
+        for name in experts:
+            if name in fit:
+                gathering = Gathering()
+                for tokens_NT in in_batches(fit[name]):
+                    states(name, tokens_NT, gathering.add)
+                    bar.advance(tokens_NT.numel())
+                sums[name] = gathering.sums()
+    return sums
 
-    def calibrate(layer: int, expert: int, x_ND: torch.Tensor) -> None:
-        nonlocal seen
-        logits_NE = x_ND @ weights_ED[layer].T
-        label_N = torch.full((len(x_ND),), expert, device=x_ND.device)
-        for index, temperature in enumerate(TEMPERATURES):
-            losses[layer, index] += float(functional.cross_entropy(logits_NE / temperature, label_N, reduction="sum"))
-        right[layer] += int((logits_NE.argmax(dim=-1) == expert).sum())
-        seen += len(x_ND) if layer == 0 else 0
 
-    _run(model, calibration, "calibrate token routers", calibrate)
-    temperatures = [TEMPERATURES[int(row.argmin())] for row in losses]
-    return TokenRouters(
-        tuple(weight / temperature for weight, temperature in zip(weights_ED, temperatures, strict=True)),
-        tuple(temperatures),
-        tuple(round(float(count) / seen, 4) for count in right),
+def calibrate(
+    states: States, experts: Sequence[str], weights: Sequence[torch.Tensor], sequences: Mapping[str, torch.Tensor]
+) -> Calibration:
+    """Finds each layer's likeliest temperature, and how often the right expert has the largest score."""
+    losses = torch.zeros(len(weights), len(TEMPERATURES))
+    right = {name: torch.zeros(len(weights)) for name in sequences}
+    with _progress("calibrate token routers", sequences) as bar:
+        for expert, name in enumerate(experts):
+            if name not in sequences:
+                continue
+
+            def use(layer: int, x_ND: torch.Tensor, expert: int = expert, name: str = name) -> None:
+                logits_NE = x_ND @ weights[layer].to(x_ND.device).T
+                label_N = torch.full((len(x_ND),), expert, device=x_ND.device)
+                for index, temperature in enumerate(TEMPERATURES):
+                    loss = functional.cross_entropy(logits_NE / temperature, label_N, reduction="sum")
+                    losses[layer, index] += float(loss)
+                right[name][layer] += int((logits_NE.argmax(dim=-1) == expert).sum())
+
+            for tokens_NT in in_batches(sequences[name]):
+                states(name, tokens_NT, use)
+                bar.advance(tokens_NT.numel())
+    total = sum(tokens.numel() for tokens in sequences.values())
+    return Calibration(
+        tuple(TEMPERATURES[int(row.argmin())] for row in losses),
+        tuple(round(float(count) / total, 4) for count in sum(right.values(), torch.zeros(len(weights)))),
+        {
+            name: tuple(round(float(count) / sequences[name].numel(), 4) for count in counts)
+            for name, counts in right.items()
+        },
     )
 
 
-def _ridge(moments_DD: torch.Tensor, targets_DE: torch.Tensor, penalty: float) -> torch.Tensor:
-    """(XᵀX + λI)⁻¹XᵀY in float64, λ being `penalty` times the mean diagonal; float32, shape (D, E)."""
-    moments = moments_DD.double().cpu()
-    moments.diagonal().add_(penalty * moments.diagonal().mean())
-    solved: torch.Tensor = torch.linalg.solve(moments, targets_DE.double().cpu())
-    return solved.float().to(moments_DD.device)
+def cooled(weights: Sequence[torch.Tensor], temperatures: Sequence[float]) -> tuple[torch.Tensor, ...]:
+    """The routers with their temperatures divided in."""
+    return tuple(weight / temperature for weight, temperature in zip(weights, temperatures, strict=True))
 
 
-@torch.no_grad()
-def _run(
-    model: MoeForCausalLM,
-    sequences: Mapping[str, torch.Tensor],
-    label: str,
-    use: Callable[[int, int, torch.Tensor], None],
-) -> None:
-    """Runs each expert over its sequences; `use(layer, expert, x_ND)` gets the float32 states that the routers read."""
-    expert = 0
-    with (
-        _router_inputs(model, lambda layer, x_BTD: use(layer, expert, x_BTD.flatten(0, 1).float())),
-        Progress(label, sum(tokens.numel() for tokens in sequences.values()), "tokens") as bar,
-    ):
-        for name in model.experts:
-            expert = model.experts.index(name)
-            for tokens_BT in torch.split(sequences[name], 2):
-                model.fix_routes([name] * len(tokens_BT))
-                model(tokens_BT.to(model.device), use_cache=False, logits_to_keep=1)
-                bar.advance(tokens_BT.numel())
+def in_batches(tokens_NT: torch.Tensor) -> Sequence[torch.Tensor]:
+    """The sequences in batches of as many tokens as a pass should have."""
+    batches: Sequence[torch.Tensor] = torch.split(tokens_NT, max(1, _TOKENS_AT_ONCE // tokens_NT.shape[1]))
+    return batches
 
 
-@contextmanager
-def _router_inputs(model: MoeForCausalLM, use: Callable[[int, torch.Tensor], None]) -> Iterator[None]:
-    handles = []
-    for layer, block in enumerate(_blocks(model)):
-
-        def hook(_: torch.nn.Module, inputs: tuple[torch.Tensor], layer: int = layer) -> None:
-            use(layer, inputs[0])
-
-        handles.append(block.register_forward_pre_hook(hook))
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
+def _progress(label: str, sequences: Mapping[str, torch.Tensor]) -> Progress:
+    return Progress(label, sum(tokens.numel() for tokens in sequences.values()), "tokens")
 
 
-def _blocks(model: MoeForCausalLM) -> list[ExpertBlock]:
-    return [module for module in model.modules() if isinstance(module, ExpertBlock)]
+@dataclass(frozen=True, slots=True)
+class ExpertStates:
+    """What the routers read as each expert, dense, runs over tokens; one layer of it is in memory at a time."""
+
+    weights: Weights
+    dtype: torch.dtype
+
+    @torch.no_grad()
+    def __call__(self, language: str, tokens_NT: torch.Tensor, use: Use) -> None:
+        """Runs one expert over the tokens."""
+        plan = self.weights.plan
+        family, expert = plan.trunk.family, plan.experts[language]
+        shared = set(plan.shared_names())
+
+        def read(name: str) -> torch.Tensor:
+            return self.weights.shared(name) if name in shared else expert.read(name)
+
+        model = skeleton(plan.trunk.config)
+        for position, layer in enumerate(plan.layers):
+
+            def hook(_: torch.nn.Module, inputs: tuple[torch.Tensor, ...], position: int = position) -> None:
+                use(position, inputs[0].flatten(0, 1).float())
+
+            module = model.get_submodule(f"{family.layers}.{layer}.{family.feed_forward}")
+            module.register_forward_pre_hook(hook)
+        with reading_by_layer(model, family.layers, read, self.dtype, head=False):
+            model.base_model(input_ids=tokens_NT.to(compute_device()), use_cache=False)

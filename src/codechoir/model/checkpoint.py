@@ -25,6 +25,7 @@ from codechoir.records import read_json
 
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
+CHECKSUMS = "checksums.json"
 TOKENIZER_FILES = (
     "tokenizer.json",
     "tokenizer_config.json",
@@ -35,6 +36,27 @@ TOKENIZER_FILES = (
     "tokenizer.model",
     "chat_template.jinja",
 )
+
+FORMATS = {  # safetensors' names of number formats
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "I64": torch.int64,
+    "I32": torch.int32,
+    "I16": torch.int16,
+    "I8": torch.int8,
+    "U8": torch.uint8,
+    "BOOL": torch.bool,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class TensorSpec:
+    """A stored tensor's number format and shape."""
+
+    dtype: torch.dtype
+    shape: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +71,20 @@ class Checkpoint:
         """Every tensor's shape, read from the headers alone."""
         shapes = {name: tuple(header.get_shape()) for name, header in self._headers()}
         return {name: shapes[name] for name in sorted(self.files)}
+
+    def specs(self) -> dict[str, TensorSpec]:
+        """Every tensor's number format and shape, from the headers alone. Raises InputError naming an unknown one."""
+        specs = {}
+        for name, header in self._headers():
+            kind = header.get_dtype()
+            if name in self.files and kind not in FORMATS:
+                raise InputError(
+                    "a number format that is not read",
+                    seen=f"{kind}: {name} in {self.files[name]}",
+                    allowed=", ".join(FORMATS),
+                )
+            specs[name] = TensorSpec(FORMATS.get(kind, torch.uint8), tuple(header.get_shape()))
+        return {name: specs[name] for name in sorted(self.files)}
 
     def dtypes(self) -> set[str]:
         """The number formats that the files hold, by safetensors' names (BF16, F32, ...), from the headers alone."""
@@ -82,17 +118,33 @@ def open_checkpoint(folder: Path) -> Checkpoint:
     config = read_json(folder / "config.json")
     if not isinstance(config, dict):
         raise InputError("the model's config is not a mapping", seen=folder / "config.json")
-    if (folder / INDEX).exists():
-        names = _index(folder / INDEX)
-    elif (folder / SINGLE).exists():
-        with _opened(folder / SINGLE) as tensors:
-            names = dict.fromkeys(tensors.keys(), SINGLE)
+    return Checkpoint(folder, config, _weights_files(folder, "model"))
+
+
+def open_weights(folder: Path, stem: str = "model") -> Checkpoint:
+    """Opens weights that are no whole model, without a config: an adapter's, or feed-forward weights alone.
+
+    `stem` is the file's name without its ending. Raises InputError as `open_checkpoint` does.
+    """
+    if not folder.is_dir():
+        raise InputError("no such folder of weights", seen=folder)
+    return Checkpoint(folder, {}, _weights_files(folder, stem))
+
+
+def _weights_files(folder: Path, stem: str) -> dict[str, Path]:
+    """Tensor name -> file, for one file of weights or shards with their index."""
+    single, index = f"{stem}.safetensors", f"{stem}.safetensors.index.json"
+    if (folder / index).exists():
+        names = _index(folder / index)
+    elif (folder / single).exists():
+        with _opened(folder / single) as tensors:
+            names = dict.fromkeys(tensors.keys(), single)
     else:
         pickles = sorted(path.name for path in folder.iterdir() if path.suffix in (".bin", ".pt", ".pth", ".pkl"))
         raise InputError(
             "the model folder has no safetensors",
             seen=f"{folder}: {', '.join(pickles) or 'no weights'}",
-            allowed=f"{SINGLE}, or shards with {INDEX}",
+            allowed=f"{single}, or shards with {index}",
             next_step="pickled weights run code when read; convert them to safetensors" if pickles else "",
         )
     files = {name: folder / file for name, file in names.items()}
@@ -101,7 +153,7 @@ def open_checkpoint(folder: Path) -> Checkpoint:
             absent = {name for name, file in files.items() if file == path} - set(tensors.keys())
         if absent:
             raise InputError("the weights file lacks tensors that the index names", seen=f"{path}: {sorted(absent)[0]}")
-    return Checkpoint(folder, config, files)
+    return files
 
 
 def _index(path: Path) -> dict[str, str]:
@@ -134,14 +186,25 @@ def write_checkpoint(
 
     `tokenizer` is the folder whose tokenizer files are copied along.
     """
+    begin_folder(folder, tokenizer)
+    save_tensors(folder / SINGLE, tensors, {"format": "pt"})
+    write_json(folder / "config.json", config)
+
+
+def begin_folder(folder: Path, tokenizer: Path) -> None:
+    """Makes a folder ready for a model: its config goes first, then all older weights; tokenizer files are copied.
+
+    A single file of weights stays until another takes its place, since what is being written may be read from it.
+    """
     with disk_full_told(folder):
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "config.json").unlink(missing_ok=True)
+        for pattern in (INDEX, CHECKSUMS, "model-*-of-*.safetensors", ".model*.partial"):
+            for path in folder.glob(pattern):
+                path.unlink()
         for name in TOKENIZER_FILES:
             if (tokenizer / name).exists() and folder != tokenizer:
                 shutil.copyfile(tokenizer / name, folder / name)
-    save_tensors(folder / SINGLE, tensors, {"format": "pt"})
-    write_json(folder / "config.json", config)
 
 
 def save_tensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str]) -> None:
@@ -201,19 +264,30 @@ def load_model(folder: Path, dtype: torch.dtype) -> Any:
     return model.eval()
 
 
-def full_config(checkpoint: Checkpoint) -> dict[str, Any]:
-    """The folder's config with the defaults of its model class spelled out. Raises IncompatibleModelError."""
+def model_config(config: Mapping[str, Any], where: object) -> Any:
+    """transformers' config object for a config.json. Raises IncompatibleModelError where it cannot read it."""
     from huggingface_hub.errors import StrictDataclassError
     from transformers import AutoConfig
 
-    settings = copy_config(checkpoint.config)
+    settings = copy_config(config)
     try:
-        return dict(AutoConfig.for_model(settings.pop("model_type", ""), **settings).to_dict())
+        return AutoConfig.for_model(settings.pop("model_type", ""), **settings)
     except (ValueError, TypeError, StrictDataclassError) as error:
         raise IncompatibleModelError(
             "transformers cannot read this model's config",
-            seen=f"{checkpoint.folder / 'config.json'}: {' '.join(str(error).split())}",
+            seen=f"{config.get('model_type')} ({where}): {shortened(str(error))}",
         ) from None
+
+
+def shortened(message: str) -> str:
+    """A library's message on one line, without the lists of all model types that transformers adds."""
+    line = " ".join(message.split())
+    return line if len(line) <= 300 else f"{line[:300]}..."
+
+
+def full_config(checkpoint: Checkpoint) -> dict[str, Any]:
+    """The folder's config with the defaults of its model class spelled out. Raises IncompatibleModelError."""
+    return dict(model_config(checkpoint.config, checkpoint.folder / "config.json").to_dict())
 
 
 def load_tokenizer(folder: Path) -> Any:

@@ -127,12 +127,13 @@ def _compose(recipe: Recipe, trial: ModelTrial) -> Need:
     )  # the experts joined for the fit, joined again as written, and one by one for the proofs
     seconds = tokens / trial.score_rate + loads * trial.load_seconds + config.prompt_documents * trial.router_seconds
     added = (num_experts - 1) * trial.feed_forward
-    proofs = 4 * (trial.parameters + added + trial.parameters)  # float32: the composed model beside a dense one
+    # The embeddings and a layer at a time, in float32, and the states that the routers are fitted on.
+    working = 4 * trial.parameters
     how = (
         f"time: computed from the measured scoring of {tokens:,} tokens, {loads} loads and the prompt router's fit; "
-        "memory: computed, two float32 models in the proofs; disk: computed"
+        "memory: at most one float32 model, as layers come one by one; disk: computed"
     )
-    return Need("compose", seconds, trial.first_memory + proofs, trial.folder_bytes + added * 2, how)
+    return Need("compose", seconds, trial.first_memory + working, trial.folder_bytes + added * 2, how)
 
 
 def _generate(recipe: Recipe, trial: ModelTrial, num_problems: Mapping[str, int]) -> Need:

@@ -27,12 +27,12 @@ HERE = Path(__file__).parent
 PROGRAMS = sorted(path for path in HERE.glob("*/*.*") if path.is_file() and path.name != "ruff.toml")
 PYTHON = "/usr/bin/python3"
 LIMITS = StepLimits(
-    cpu_seconds=5, wall_seconds=20.0, memory_mib=128, memory_overhead=32, processes=16, file_mib=8, output_mib=1
+    cpu_seconds=30, wall_seconds=90.0, memory_mib=128, memory_overhead=32, processes=16, file_mib=8, output_mib=1
 )
 CPU_LIMITS = replace(LIMITS, cpu_seconds=1)
 # The JVM and V8 reserve far more than they use, and start many threads.
-ROOMY = replace(LIMITS, memory_overhead=768, memory_limit="data", processes=64, cpu_seconds=10)
-COMPILING = StepLimits(cpu_seconds=30, wall_seconds=60.0, memory_mib=1024, memory_limit="data", processes=64)
+ROOMY = replace(LIMITS, memory_overhead=768, memory_limit="data", processes=64, cpu_seconds=60)
+COMPILING = StepLimits(cpu_seconds=60, wall_seconds=120.0, memory_mib=1024, memory_limit="data", processes=64)
 
 
 @dataclass(frozen=True)

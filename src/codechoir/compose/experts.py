@@ -1,0 +1,122 @@
+"""Experts as users have them: full checkpoints, feed-forward weights alone, LoRA adapters, or the base itself.
+
+In: a folder and the trunk that it belongs to. Out: an `Expert`, which gives any of the trunk's tensors as this expert
+has it, or an error that names the file and the tensor that do not fit. Reads headers here; weights when asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+import torch
+
+from codechoir.compose.adapters import ADAPTER_CONFIG, Adapter, open_adapter
+from codechoir.compose.compatibility import compare_configs
+from codechoir.compose.names import NamedTensors, named
+from codechoir.compose.trunk import Trunk
+from codechoir.errors import IncompatibleModelError
+from codechoir.model.checkpoint import open_checkpoint, open_weights
+
+GENERALIST = "generalist"
+
+
+class Kind(StrEnum):
+    """What an expert's folder holds."""
+
+    CHECKPOINT = "checkpoint"  # all of the model's tensors
+    FEED_FORWARD = "feed-forward"  # these alone; the rest is the base's
+    ADAPTER = "adapter"  # LoRA, to be merged into the base
+    BASE = "base"  # the base itself, as the generalist
+
+
+@dataclass(frozen=True, slots=True)
+class Expert:
+    """One expert, opened. `files` are the tensors that it has its own version of, and where each lies."""
+
+    language: str
+    kind: Kind
+    folder: Path
+    trunk: Trunk
+    files: Mapping[str, Path]
+    weights: NamedTensors | None = None
+    adapter: Adapter | None = None
+
+    def read(self, name: str) -> torch.Tensor:
+        """A tensor of the trunk as this expert has it: its own, merged, or the trunk's."""
+        if name not in self.files:
+            return self.trunk.tensors.read(name)
+        if self.adapter:
+            return self.adapter.read(name, self.trunk.tensors.read(name))
+        assert self.weights
+        return self.weights.read(name)
+
+    def second_names(self) -> dict[str, str]:
+        """Tied tensors that the folder nevertheless holds: the second name -> the weight that it must equal."""
+        held = self.weights.files if self.weights else {}
+        return {name: first for name, first in self.trunk.names.tied.items() if name in held}
+
+
+def generalist(trunk: Trunk) -> Expert:
+    """The trunk's own feed-forward weights as an expert."""
+    return Expert(GENERALIST, Kind.BASE, trunk.folder, trunk, {})
+
+
+def open_expert(language: str, folder: Path, trunk: Trunk) -> Expert:
+    """Opens whatever `folder` holds. Raises IncompatibleModelError or InputError, naming file and tensor."""
+    if (folder / ADAPTER_CONFIG).exists():
+        adapter = open_adapter(folder, {name: spec.shape for name, spec in trunk.specs.items()}, trunk.names.of)
+        held = {name: adapter.weights.files[pair.b] for name, pair in adapter.pairs.items()}
+        held |= {name: adapter.weights.files[tensor] for name, tensor in adapter.whole.items()}
+        return Expert(language, Kind.ADAPTER, folder, trunk, held, adapter=adapter)
+    bare = folder.is_dir() and not (folder / "config.json").exists()
+    checkpoint = open_weights(folder) if bare else open_checkpoint(folder)
+    if not bare:
+        compare_configs(trunk.config, checkpoint, language)
+    weights = named(checkpoint, trunk.names)
+    family = trunk.family
+    feed_forward_only = all(family.is_feed_forward(name) for name in weights.files)
+    if bare and not feed_forward_only:
+        other = next(name for name in sorted(weights.files) if not family.is_feed_forward(name))
+        raise IncompatibleModelError(
+            f"the {language} expert is neither a model folder nor feed-forward weights alone",
+            seen=f"{other} in {weights.files[other]}, and no config.json",
+            allowed="a Hugging Face folder, feed-forward weights alone, or a PEFT adapter",
+        )
+    files = {name: path for name, path in weights.files.items() if name in trunk.specs}
+    _check_tensors(weights, language, trunk, family_only=feed_forward_only)
+    kind = Kind.FEED_FORWARD if feed_forward_only else Kind.CHECKPOINT
+    return Expert(language, kind, folder, trunk, files, weights)
+
+
+def _check_tensors(weights: NamedTensors, language: str, trunk: Trunk, *, family_only: bool) -> None:
+    theirs = weights.specs()
+    for name in theirs:
+        if name not in trunk.specs and name not in trunk.names.tied and not trunk.names.is_computed(name):
+            raise IncompatibleModelError(
+                f"the {language} expert has other tensors than the base",
+                seen=f"{name} only in the expert: {weights.files[name]}",
+            )
+    for name, spec in trunk.specs.items():
+        if name not in theirs:
+            if family_only and not trunk.family.is_feed_forward(name):
+                continue
+            raise IncompatibleModelError(
+                f"the {language} expert has other tensors than the base",
+                seen=f"{name} only in the base, not in {weights.folder}",
+            )
+        if theirs[name].shape != spec.shape:
+            raise IncompatibleModelError(
+                f"a tensor of the {language} expert has another shape",
+                seen=f"{name} {theirs[name].shape} in {weights.files[name]}",
+                allowed=str(spec.shape),
+            )
+        if trunk.family.is_feed_forward(name) and theirs[name].dtype != spec.dtype:
+            raise IncompatibleModelError(
+                f"the {language} expert keeps its weights in another number format than the base",
+                seen=f"{name} {theirs[name].dtype} in {weights.files[name]}",
+                allowed=f"{spec.dtype}, as in {trunk.tensors.files[name]}",
+                next_step="save base and experts in one number format",
+            )

@@ -1,0 +1,169 @@
+"""Writes a composed model as others read it, reads it back, compares, and tells the figures in its manifest.
+
+In: a composed folder and a request. Out: a folder with the weights, README.md and manifest.json, the last written last;
+whatever is refused on the way leaves no weights. Which formats there are is the table `FORMATS`.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from math import inf
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from codechoir.artifacts import UNFINISHED, Manifest, StageFolder, file_sha256, files_digest, write_atomically
+from codechoir.compose.export.card import Card, licence_files
+from codechoir.compose.export.comparison import (
+    EXACT_BOUND,
+    TEXT,
+    Comparison,
+    compare_folder,
+    compare_gguf,
+    compare_own,
+    compare_peft,
+    source_logits,
+    tokens_of,
+)
+from codechoir.compose.export.gguf_file import GgufPlan, Quantise, plan_gguf, write_gguf
+from codechoir.compose.export.peft_adapter import AdapterPlan, plan_peft, write_adapter
+from codechoir.compose.export.source import Source, open_source
+from codechoir.compose.export.targets import Target, plan_dense, plan_mixtral, plan_own, plan_qwen2_moe
+from codechoir.config import digest_of
+from codechoir.console import say
+from codechoir.errors import ConfigError, DiskFullError, UserError
+from codechoir.model.checkpoint import CHECKSUMS, TOKENIZER_FILES, load_tokenizer
+from codechoir.model.moe import ROUTING_JSON, copy_modelling_files, write_routing
+from codechoir.model.streaming import SHARD_BYTES, plan_shards, verify, write_streaming
+
+VERSION = 1
+Format = Literal["mixtral", "qwen2_moe", "gguf", "dense", "peft", "hf"]
+_PLANS: Mapping[Format, Callable[[Source, str | None], Target]] = {
+    "mixtral": lambda source, _: plan_mixtral(source),
+    "qwen2_moe": lambda source, _: plan_qwen2_moe(source),
+    "dense": plan_dense,
+    "hf": lambda source, _: plan_own(source),
+}
+FORMATS: tuple[Format, ...] = (*_PLANS, "gguf", "peft")
+_Planned = GgufPlan | AdapterPlan | Target
+
+
+@dataclass(frozen=True, slots=True)
+class ExportRequest:
+    """`expert` goes with `dense` and `peft`, `quantise` with `gguf`, `base` and `rank` with `peft`.
+
+    Without `compare` the figures are left out.
+    """
+
+    format: Format
+    expert: str | None = None
+    quantise: Quantise = "f16"
+    compare: bool = True
+    text: str = TEXT
+    shard_bytes: int = SHARD_BYTES
+    base: Path | None = None
+    rank: int | None = None
+
+
+def export(model: Path, request: ExportRequest, out: Path) -> Manifest:
+    """Exports into `out`. Raises IncompatibleModelError where the format cannot hold the model, before it writes."""
+    source = open_source(model)
+    planned = _plan(source, request)
+    inputs = {"model": _state(model)} | ({"base": _state(request.base)} if request.base else {})
+    folder = StageFolder(out, "export", VERSION, asdict(request) | {"base": request.base and str(request.base)}, inputs)
+    if finished := folder.finished():
+        return finished
+    if (model / CHECKSUMS).exists():
+        verify(model)
+    folder.begin()
+    try:
+        facts = _write(source, request, planned, out)
+    except UserError:
+        for path in out.iterdir():  # what is refused leaves nothing but the note of its run
+            if path.is_file() and path.name != UNFINISHED:
+                path.unlink()
+        raise
+    return folder.finish(facts)
+
+
+def _plan(source: Source, request: ExportRequest) -> _Planned:
+    """Decides and checks all that headers tell."""
+    if request.expert is not None and request.format not in ("dense", "peft"):
+        raise ConfigError("an expert is chosen for dense and peft", seen=f"{request.expert} for {request.format}")
+    if request.format == "gguf":
+        return plan_gguf(source, request.quantise)
+    if request.format == "peft":
+        return plan_peft(source, request.expert, request.rank, request.base)
+    return _PLANS[request.format](source, request.expert)
+
+
+def _write(source: Source, request: ExportRequest, planned: _Planned, out: Path) -> dict[str, Any]:
+    facts: dict[str, Any] = {"format": request.format, "experts": list(source.experts), "expert": request.expert}
+    say(f"export: writing {request.format} into {out}")
+    if isinstance(planned, GgufPlan):
+        _check_room(out, planned.num_bytes)
+        path = write_gguf(planned, out, out.resolve().name)
+        facts["splitting_rule"] = planned.tokenizer.rule
+        facts["kept_in_f16"] = planned.unquantised()
+        facts["checksums"] = {path.name: file_sha256(path)}
+    elif isinstance(planned, AdapterPlan):
+        facts |= write_adapter(planned, out)
+    else:
+        if request.format == "hf":
+            copy_modelling_files(out)
+            router = source.composed.prompt_router
+            write_routing(out, dict(source.composed.dense_config), source.experts, router)
+        shards = plan_shards(planned.tensors, request.shard_bytes)
+        checksums = write_streaming(out, planned.config, shards, lambda name: planned.values[name](), source.folder)
+        facts["checksums"] = checksums
+    facts |= _figures(source, request, planned, out) if request.compare else {}
+    for path in licence_files(source.folder):
+        shutil.copyfile(path, out / path.name)
+    file = planned.file if isinstance(planned, GgufPlan) else None
+    card = Card(source, out.resolve().name, request.format, request.expert, file, facts)
+    write_atomically(out / "README.md", card.text())
+    if file:
+        write_atomically(out / "Modelfile", card.modelfile(load_tokenizer(source.folder).eos_token))
+    return facts
+
+
+def _figures(source: Source, request: ExportRequest, planned: _Planned, out: Path) -> dict[str, Any]:
+    """What the manifest tells of the comparison. Raises ProofError."""
+    say("export: reading it back and comparing logits")
+    tokens = tokens_of(source, request.text)
+    expected = source_logits(source, tokens, request.expert)
+    if isinstance(planned, GgufPlan):
+        compared, tensors = compare_gguf(out / planned.file, source, tokens, expected, planned.quantise)
+        return {"logits": _told(compared), "tensors": tensors}
+    if isinstance(planned, AdapterPlan):
+        exact = planned.rank is None and all(spec.dtype is torch.float32 for spec in source.shared.values())
+        bound = EXACT_BOUND if exact else inf  # narrower weights were rounded after the change
+        return {"logits": _told(compare_peft(out, planned.base_model(), tokens, expected, bound))}
+    compare = compare_own if request.format == "hf" else compare_folder
+    return {"logits": _told(compare(out, tokens, expected))}
+
+
+def _told(comparison: Comparison) -> dict[str, Any]:
+    return asdict(comparison) | {"relative": comparison.relative}
+
+
+def _check_room(folder: Path, needed: int) -> None:
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise DiskFullError(
+            "the disk has no room for the model",
+            seen=f"{folder}: {free / 1e9:.2f} GB free",
+            allowed=f"at least {needed / 1e9:.2f} GB",
+            next_step="make room, or give a folder on another disk",
+        )
+
+
+def _state(model: Path) -> str:
+    """A digest of the composed model: by its recorded checksums, else by its files' names, sizes and times."""
+    told = [name for name in ("config.json", ROUTING_JSON, CHECKSUMS, *TOKENIZER_FILES) if (model / name).is_file()]
+    if CHECKSUMS in told:
+        return files_digest(model, [model / name for name in told])
+    return digest_of({path.name: [path.stat().st_size, path.stat().st_mtime_ns] for path in sorted(model.iterdir())})

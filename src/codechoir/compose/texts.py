@@ -1,0 +1,63 @@
+"""The text that routers are fitted on: one language's training documents as token sequences, and as prompts."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+
+from codechoir.compose.config import ComposeConfig
+from codechoir.compose.prompt_routers import PREFIX_LENGTHS
+from codechoir.documents import Text, in_turn, read_texts
+from codechoir.errors import InputError
+from codechoir.model.checkpoint import separator_id
+
+
+@dataclass(frozen=True, slots=True)
+class RouterTexts:
+    """One language's text for the routers: (N, T) token ids, and whole documents."""
+
+    fit: torch.Tensor
+    calibration: torch.Tensor
+    prompts: list[Text]
+
+    @classmethod
+    def read(cls, documents: Path, language: str, tokenizer: Any, config: ComposeConfig) -> Self:
+        """Reads curate's documents of a language. Raises InputError where they are too few."""
+        texts = read_texts(documents, language, "train")
+        random.Random(config.seed).shuffle(texts)
+        texts = in_turn(texts)  # no large package speaks for its language
+        prompts = texts[: config.prompt_documents]
+        sequences = list(_sequences(texts, tokenizer, config))
+        if len(sequences) < 2 or len(prompts) < 5:
+            raise InputError(
+                "too little text to fit routers on",
+                seen=f"{language}: {len(prompts)} documents, {len(sequences)} sequences of {config.sequence_length}",
+                allowed="at least 5 documents and 2 sequences",
+                next_step="curate more, or lower compose.sequence_length",
+            )
+        num_fit = min(config.fit_sequences, len(sequences) - 1)
+        return cls(torch.stack(sequences[:num_fit]), torch.stack(sequences[num_fit:]), prompts)
+
+
+def first_tokens(texts: list[Text], tokenizer: Any) -> list[torch.Tensor]:
+    """Each document's first tokens, as many as the longest prefix; documents without a token are left out."""
+    longest = 16 * max(PREFIX_LENGTHS)  # characters enough for the longest prefix
+    ids = [tokenizer(text.content[:longest], add_special_tokens=False)["input_ids"] for text in texts]
+    return [torch.tensor(document) for document in ids if document]
+
+
+def _sequences(texts: list[Text], tokenizer: Any, config: ComposeConfig) -> Iterator[torch.Tensor]:
+    """At most one sequence a document, so that many documents are seen; short documents are joined."""
+    separator, rest, num_made = separator_id(tokenizer), [], 0
+    for text in texts:
+        rest += [separator, *tokenizer(text.content, add_special_tokens=False, verbose=False)["input_ids"]]
+        if len(rest) >= config.sequence_length:
+            yield torch.tensor(rest[: config.sequence_length])
+            rest, num_made = [], num_made + 1
+        if num_made == config.fit_sequences + config.calibration_sequences:
+            return

@@ -1,0 +1,81 @@
+import shutil
+
+import pytest
+import yaml
+
+from codechoir.compose.export.card import Card, licence_files
+from codechoir.compose.export.source import open_source
+
+FIGURES = {
+    "logits": {
+        "reader": "somebody",
+        "tokens": 7,
+        "max_abs_difference": 0.5,
+        "max_abs_logit": 20.0,
+        "argmax_agreement": 0.75,
+        "kl": 0.25,
+    }
+}
+
+
+@pytest.fixture
+def model(made, tmp_path):
+    return shutil.copytree(made("llama")[0], tmp_path / "model")
+
+
+def head_of(text):
+    return yaml.safe_load(text.split("---\n")[1])
+
+
+def test_it_tells_what_it_is_made_of_and_how_far_off_it_is(model):
+    text = Card(open_source(model), "small", "mixtral", None, None, FIGURES).text()
+    assert head_of(text)["library_name"] == "transformers" and "mixture-of-experts" in head_of(text)["tags"]
+    assert "python, java, cpp" in text and "top-2" in text and "2 of 2" in text
+    assert "0.5 apart where the largest is 20" in text and "75.0%" in text and "somebody" in text
+    assert "vllm serve" in text and "--format gguf" in text and "ollama create" not in text
+    left_out = Card(open_source(model), "small", "mixtral", None, None, {}).text()
+    assert "was not compared" in left_out
+
+
+@pytest.mark.parametrize("served", [True, False])
+def test_it_names_only_programs_that_can_run_it(made, model, served):
+    source = open_source(model if served else made("starcoder2")[0])
+    own = Card(source, "small", "hf", None, None, FIGURES).text()
+    assert "trust_remote_code=True" in own and "vllm serve" not in own
+    dense = Card(source, "small", "dense", "java", None, FIGURES).text()
+    assert "The expert for java" in dense and "vllm serve" in dense and "moe" not in head_of(dense)["tags"]
+    file = Card(source, "small", "gguf", None, "model-f16.gguf", FIGURES)
+    assert "ollama create small -f Modelfile" in file.text() and "from_pretrained" not in file.text()
+    lines = file.modelfile("<|end|>").splitlines()
+    assert lines[0] == "FROM ./model-f16.gguf" and 'PARAMETER stop "<|end|>"' in lines
+    assert not any("stop" in line for line in file.modelfile(None).splitlines())
+
+
+def test_an_adapters_rank_and_loss_are_told(model):
+    figures = FIGURES | {"rank": 16, "largest_share_lost": 0.25}
+    text = Card(open_source(model), "small", "peft", "java", None, figures).text()
+    assert head_of(text)["library_name"] == "peft"
+    assert "rank 16" in text and "at most 0.25 is left out" in text
+    assert "PeftModel" in text and "vllm" not in text
+
+
+def test_the_licence_is_what_the_folder_tells(model):
+    def card():
+        return Card(open_source(model), "small", "mixtral", None, None, FIGURES).text()
+
+    assert head_of(card())["license"] == "unknown" and "tells no licence" in card()
+    (model / "README.md").write_text("---\nlicense: apache-2.0\n---\n# A model\n")
+    assert head_of(card())["license"] == "apache-2.0"
+    (model / "README.md").write_text("---\n: [\n---\n")
+    assert head_of(card())["license"] == "unknown"
+    assert licence_files(model) == []
+    (model / "LICENSE").write_text("all of it")
+    assert head_of(card())["license"] == "other" and licence_files(model) == [model / "LICENSE"]
+
+
+def test_proofs_are_those_of_the_composition(composed, model):
+    text = Card(open_source(composed), "small", "mixtral", None, None, FIGURES).text()
+    assert "logits were 0 from that expert's own (the worst of python, java, cpp)" in text
+    assert "None are on record" in Card(open_source(model), "small", "mixtral", None, None, FIGURES).text()
+    (model / "manifest.json").unlink()
+    assert "None are on record" in Card(open_source(model), "small", "mixtral", None, None, FIGURES).text()
