@@ -199,9 +199,13 @@ def test_a_cell_outlives_the_thread_that_started_it(walled):
 
 
 def test_an_interrupt_ends_the_program(cell):
-    threading.Timer(0.5, signal.pthread_kill, (threading.main_thread().ident, signal.SIGINT)).start()
-    with pytest.raises(KeyboardInterrupt):
-        cell.run(job(shell("sleep 471148")))
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background has it ignored
+    try:
+        threading.Timer(0.5, signal.pthread_kill, (threading.main_thread().ident, signal.SIGINT)).start()
+        with pytest.raises(KeyboardInterrupt):
+            cell.run(job(shell("sleep 471148")))
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert not [line for line in commands() if b"471148" in line]
     assert cell.run(job(shell("echo mark")))[0].marker_seen
 

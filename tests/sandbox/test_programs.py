@@ -58,14 +58,13 @@ def test_every_ending_of_every_language_is_told_apart(runner: Runner, language: 
         assert not (outcome.exit_code is not None and outcome.signal is not None)
 
 
-@pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize("language", ["python", "cpp", "java", "javascript", "perl", "shell"])
 def test_a_correct_program_that_prints_ten_megabytes_passes(runner: Runner, language: str) -> None:
     at_hand(language)
     bodies = LANGUAGES[language]
     outcome = runner.run(language, bodies.program(bodies.chatty), replace(AMPLE, output_mib=64))
     assert outcome.status is Status.PASSED, outcome
-    if "bytes left out" in outcome.output:  # what go test prints of a passing test is go's to decide
-        assert len(outcome.output.encode()) < 2 * KEPT_BYTES + 100
+    assert "bytes left out" in outcome.output and len(outcome.output.encode()) < 2 * KEPT_BYTES + 100
 
 
 def test_an_interpreter_started_anew_gives_the_same_verdicts(sandbox: Sandbox) -> None:

@@ -95,8 +95,7 @@ def test_verdicts_are_those_of_plain_separate_processes(language: str, tmp_path:
     if missing := missing_parts(toolchain):
         pytest.skip(f"missing: {', '.join(missing)}")
     bodies = LANGUAGES[language]
-    texts = [bodies.program(body) for body in (bodies.right, bodies.wrong, bodies.fails, bodies.unparsable)]
-    texts += [bodies.program(body) for body in bodies.mistyped]
+    texts = [bodies.program(body) for body in (bodies.right, bodies.wrong, bodies.unparsable)]
     texts += toolchain.good
     with Runner(open_sandbox("bubblewrap"), cache_dir()) as runner:
         ours = [runner.run(language, text, Limits(cpu_seconds=120, wall_seconds=300.0)) for text in texts]

@@ -29,6 +29,26 @@ from codechoir.model.moe import (
 )
 from codechoir.model.streaming import PlannedTensor
 
+# What Mixtral's and Qwen2-MoE's configs call as dense decoders do.
+DENSE_SETTINGS = (
+    "vocab_size",
+    "hidden_size",
+    "intermediate_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "num_key_value_heads",
+    "hidden_act",
+    "max_position_embeddings",
+    "initializer_range",
+    "rms_norm_eps",
+    "rope_parameters",
+    "pad_token_id",
+    "bos_token_id",
+    "eos_token_id",
+    "tie_word_embeddings",
+    "attention_dropout",
+)
+
 
 class Form(StrEnum):
     """What the composed folder is to those who read it."""
@@ -209,28 +229,10 @@ def mixtral_config(dense: Mapping[str, Any], num_experts: int, top_k: int) -> di
     always written: Mixtral would else derive it.
     """
     heads = int(dense["num_attention_heads"])
-    kept = (
-        "vocab_size",
-        "hidden_size",
-        "intermediate_size",
-        "num_hidden_layers",
-        "num_attention_heads",
-        "num_key_value_heads",
-        "hidden_act",
-        "max_position_embeddings",
-        "initializer_range",
-        "rms_norm_eps",
-        "rope_parameters",
-        "pad_token_id",
-        "bos_token_id",
-        "eos_token_id",
-        "tie_word_embeddings",
-        "attention_dropout",
-    )
     return {
         "architectures": ["MixtralForCausalLM"],
         "model_type": "mixtral",
-        **{key: dense[key] for key in kept if key in dense},
+        **{key: dense[key] for key in DENSE_SETTINGS if key in dense},
         "head_dim": dense.get("head_dim") or int(dense["hidden_size"]) // heads,
         "sliding_window": dense.get("sliding_window"),
         "num_local_experts": num_experts,

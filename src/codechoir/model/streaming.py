@@ -95,7 +95,7 @@ def write_streaming(
     are left behind.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    _check_room(folder, sum(shard.num_bytes for shard in shards))
+    check_room(folder, sum(shard.num_bytes for shard in shards))
     begin_folder(folder, tokenizer)
     (folder / SINGLE).unlink(missing_ok=True)  # transformers would read it rather than the shards
     checksums = {}
@@ -116,7 +116,7 @@ def write_streaming(
     return checksums
 
 
-def _check_room(folder: Path, needed: int) -> None:
+def check_room(folder: Path, needed: int) -> None:
     """Tells a disk that is too small before anything is written to it."""
     free = shutil.disk_usage(folder).free
     if needed > free:

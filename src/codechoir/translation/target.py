@@ -8,6 +8,7 @@ Knows nothing of Python's syntax (`reading.py` does) and nothing of files.
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass
 from typing import ClassVar
@@ -54,7 +55,7 @@ _PYTHON = ("array", "list", "tuple", "dictionary", "None", "True", "False")
 _VOWELS = "aeiou"
 
 
-class Target:
+class Target(ABC):
     """One problem on its way into one language. A subclass gives the methods marked *required*."""
 
     language: ClassVar[str]  # Language.id; languages.py has MultiPL-E's code and stop tokens
@@ -71,9 +72,9 @@ class Target:
         """What stands before the description, with its end of line."""
         return ""
 
+    @abstractmethod
     def opening(self) -> str:
-        """Required: the function's first line, with its end of line; what a model writes comes right after it."""
-        raise NotImplementedError
+        """The function's first line, with its end of line; what a model writes comes right after it."""
 
     def prompt(self, problem: PythonProblem) -> str:
         """The whole prompt."""
@@ -105,17 +106,17 @@ class Target:
 
     # The tests: before, one line for each assertion, after.
 
+    @abstractmethod
     def before_tests(self) -> Sequence[str]:
-        """Required: the lines between the function and the assertions."""
-        raise NotImplementedError
+        """The lines between the function and the assertions."""
 
     def after_tests(self) -> Sequence[str]:
         """The lines after the assertions."""
         return ()
 
+    @abstractmethod
     def assertion(self, call: str, expected: str) -> str:
-        """Required: the line that holds `call` against `expected`."""
-        raise NotImplementedError
+        """The line that holds `call` against `expected`."""
 
     def tests(self, assertions: Sequence[Assertion]) -> str:
         """All tests. Raises Untranslatable where one has a value that cannot be said."""
@@ -169,11 +170,17 @@ class Target:
                 return self.literal(value, type)
 
     def literal(self, value: bool | int | float | str | None, type: Type) -> str:
-        """Required: a value without parts. Raises Untranslatable for one that the language cannot say."""
+        """A value without parts. Raises Untranslatable for one that the language cannot say.
+
+        Needed where `value` is not the language's own.
+        """
         raise NotImplementedError
 
     def list_of(self, items: Sequence[str], type: Type) -> str:
-        """Required: a list, of its items' texts."""
+        """A list, of its items' texts.
+
+        Needed where `value` is not the language's own.
+        """
         raise NotImplementedError
 
     def tuple_of(self, items: Sequence[str], type: Type) -> str:
@@ -181,5 +188,8 @@ class Target:
         return self.list_of(items, type)
 
     def dict_of(self, pairs: Sequence[tuple[str, str]], type: Type) -> str:
-        """Required: a dict, of its keys' and values' texts."""
+        """A dict, of its keys' and values' texts.
+
+        Needed where `value` is not the language's own.
+        """
         raise NotImplementedError

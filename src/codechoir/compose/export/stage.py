@@ -34,10 +34,10 @@ from codechoir.compose.export.source import Source, open_source
 from codechoir.compose.export.targets import Target, plan_dense, plan_mixtral, plan_own, plan_qwen2_moe
 from codechoir.config import digest_of
 from codechoir.console import say
-from codechoir.errors import ConfigError, DiskFullError, UserError
+from codechoir.errors import ConfigError, UserError
 from codechoir.model.checkpoint import CHECKSUMS, TOKENIZER_FILES, load_tokenizer
 from codechoir.model.moe import ROUTING_JSON, copy_modelling_files, write_routing
-from codechoir.model.streaming import SHARD_BYTES, plan_shards, verify, write_streaming
+from codechoir.model.streaming import SHARD_BYTES, check_room, plan_shards, verify, write_streaming
 
 VERSION = 1
 Format = Literal["mixtral", "qwen2_moe", "gguf", "dense", "peft", "hf"]
@@ -104,7 +104,7 @@ def _write(source: Source, request: ExportRequest, planned: _Planned, out: Path)
     facts: dict[str, Any] = {"format": request.format, "experts": list(source.experts), "expert": request.expert}
     say(f"export: writing {request.format} into {out}")
     if isinstance(planned, GgufPlan):
-        _check_room(out, planned.num_bytes)
+        check_room(out, planned.num_bytes)
         path = write_gguf(planned, out, out.resolve().name)
         facts["splitting_rule"] = planned.tokenizer.rule
         facts["kept_in_f16"] = planned.unquantised()
@@ -148,17 +148,6 @@ def _figures(source: Source, request: ExportRequest, planned: _Planned, out: Pat
 
 def _told(comparison: Comparison) -> dict[str, Any]:
     return asdict(comparison) | {"relative": comparison.relative}
-
-
-def _check_room(folder: Path, needed: int) -> None:
-    free = shutil.disk_usage(folder).free
-    if needed > free:
-        raise DiskFullError(
-            "the disk has no room for the model",
-            seen=f"{folder}: {free / 1e9:.2f} GB free",
-            allowed=f"at least {needed / 1e9:.2f} GB",
-            next_step="make room, or give a folder on another disk",
-        )
 
 
 def _state(model: Path) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from codechoir.compose.export.source import Source
-from codechoir.compose.plan import mixtral_config
+from codechoir.compose.plan import DENSE_SETTINGS, mixtral_config
 from codechoir.errors import IncompatibleModelError
 from codechoir.model.checkpoint import TensorSpec
 from codechoir.model.inspection import build_on_meta
@@ -159,26 +159,7 @@ def _require_places(source: Source, config: Mapping[str, Any], target: str) -> N
 
 def _qwen2_moe_config(source: Source) -> dict[str, Any]:
     dense = source.dense_config
-    kept = (
-        "vocab_size",
-        "hidden_size",
-        "intermediate_size",
-        "num_hidden_layers",
-        "num_attention_heads",
-        "num_key_value_heads",
-        "head_dim",
-        "hidden_act",
-        "max_position_embeddings",
-        "initializer_range",
-        "rms_norm_eps",
-        "rope_parameters",
-        "pad_token_id",
-        "bos_token_id",
-        "eos_token_id",
-        "tie_word_embeddings",
-        "attention_dropout",
-        "layer_types",
-    )
+    kept = (*DENSE_SETTINGS, "head_dim", "layer_types")
     return {
         "architectures": ["Qwen2MoeForCausalLM"],
         "model_type": "qwen2_moe",

@@ -45,21 +45,36 @@ class JavaScript(Target):
         return super().applied(named(function), arguments)
 
     def literal(self, value: bool | int | float | str | None, type: Type) -> str:
-        match value:
-            case None:
-                return "undefined"
-            case bool():
-                return str(value).lower()
-            case str():
-                return quoted(value)
-            case _:
-                return number(value)
+        return scalar(value)
 
     def list_of(self, items: Sequence[str], type: Type) -> str:
-        return f"[{', '.join(items)}]"
+        return array(items)
 
     def dict_of(self, pairs: Sequence[tuple[str, str]], type: Type) -> str:
-        return "{" + ", ".join(f"{property_name(key)}: {value}" for key, value in pairs) + "}"
+        return object_of(pairs)
+
+
+def scalar(value: bool | int | float | str | None) -> str:
+    """A value that holds no others."""
+    match value:
+        case None:
+            return "undefined"
+        case bool():
+            return str(value).lower()
+        case str():
+            return quoted(value)
+        case _:
+            return number(value)
+
+
+def array(items: Sequence[str]) -> str:
+    """An array of written values."""
+    return f"[{', '.join(items)}]"
+
+
+def object_of(pairs: Sequence[tuple[str, str]]) -> str:
+    """An object of written keys and values."""
+    return "{" + ", ".join(f"{property_name(key)}: {value}" for key, value in pairs) + "}"
 
 
 def named(name: str) -> str:

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from codechoir.translation.errors import Untranslatable
-from codechoir.translation.languages.javascript import named, property_name
-from codechoir.translation.languages.literals import no_type, number, quoted
+from codechoir.translation.languages.javascript import array, named, object_of, scalar
+from codechoir.translation.languages.literals import no_type
 from codechoir.translation.target import Target, Terms
 from codechoir.translation.types import Type
 
@@ -46,21 +46,13 @@ class TypeScript(Target):
         return f"  assert.deepEqual({call},{expected});"
 
     def literal(self, value: bool | int | float | str | None, type: Type) -> str:
-        match value:
-            case None:
-                return "undefined"
-            case bool():
-                return str(value).lower()
-            case str():
-                return quoted(value)
-            case _:
-                return number(value)
+        return scalar(value)
 
     def list_of(self, items: Sequence[str], type: Type) -> str:
-        return f"[{', '.join(items)}]"
+        return array(items)
 
     def dict_of(self, pairs: Sequence[tuple[str, str]], type: Type) -> str:
-        return "{" + ", ".join(f"{property_name(key)}: {value}" for key, value in pairs) + "}"
+        return object_of(pairs)
 
 
 def _type(type: Type) -> str:
