@@ -22,13 +22,10 @@ from codechoir.model.checkpoint import Checkpoint, TensorSpec
 from codechoir.model.families import Decoder, decoder_of
 from codechoir.model.inspection import build_on_meta
 from codechoir.model.moe import (
-    MODEL_TYPE,
     Composed,
     mixtral_expert_name,
-    mixtral_prefix,
     open_composed,
     packed_parts,
-    router_name,
 )
 
 
@@ -87,7 +84,7 @@ class ComposedView:
     @property
     def is_mixtral(self) -> bool:
         """Whether it has Mixtral's per-expert names."""
-        return self.composed.checkpoint.config.get("model_type") != MODEL_TYPE
+        return self.composed.is_mixtral
 
     def tensors(self, expert: str) -> NamedTensors:
         """An expert's dense model by its class's names, which are those of the view."""
@@ -110,9 +107,7 @@ class ComposedView:
 
     def router(self, layer: int) -> torch.Tensor:
         """A layer's token router (E, D), as written."""
-        composed = self.composed
-        name = f"{mixtral_prefix(layer)}gate.weight" if self.is_mixtral else router_name(composed.family, layer)
-        return composed.checkpoint.read(name)
+        return self.composed.checkpoint.read(self.composed.router(layer))
 
 
 def view_composed(folder: Path) -> ComposedView:
@@ -128,10 +123,10 @@ def _checkpoint(composed: Composed, specs: Mapping[str, TensorSpec], expert: int
     held = composed.checkpoint.files
     places, spec_of = {}, {}
     for layer in composed.layers():
-        if _is_own(composed):
-            found = _own_places(composed, specs, layer, expert)
-        else:
+        if composed.is_mixtral:
             found = _mixtral_places(composed, layer, expert)
+        else:
+            found = _own_places(composed, specs, layer, expert)
         for dense_name, place in found.items():
             if place.name not in specs:
                 raise InputError(
@@ -142,16 +137,12 @@ def _checkpoint(composed: Composed, specs: Mapping[str, TensorSpec], expert: int
             spec = specs[place.name]
             shape = (place.num_rows, *spec.shape[2:]) if place.expert >= 0 else spec.shape
             places[dense_name], spec_of[dense_name] = place, TensorSpec(spec.dtype, shape)
-    experts_and_routers = _expert_tensors(composed)
+    routed = composed.routed_names()
     for name, spec in specs.items():
-        if name not in experts_and_routers:
+        if name not in routed:
             places[name], spec_of[name] = Place(name), spec
     files = {name: held[place.name] for name, place in places.items()}
     return ExpertCheckpoint(composed.checkpoint.folder, composed.dense_config, files, places, spec_of)
-
-
-def _is_own(composed: Composed) -> bool:
-    return composed.checkpoint.config.get("model_type") == MODEL_TYPE
 
 
 def _mixtral_places(composed: Composed, layer: int, expert: int) -> dict[str, Place]:
@@ -166,14 +157,3 @@ def _own_places(composed: Composed, specs: Mapping[str, TensorSpec], layer: int,
         for number, part in enumerate(parts):
             places[part] = Place(packed, expert, number * num_rows, num_rows)
     return places
-
-
-def _expert_tensors(composed: Composed) -> set[str]:
-    """The names of all experts' tensors and of the routers."""
-    found = set()
-    for layer in composed.layers():
-        if _is_own(composed):
-            found |= {*packed_parts(composed.family, layer), router_name(composed.family, layer)}
-        else:
-            found |= {name for name in composed.checkpoint.files if name.startswith(mixtral_prefix(layer))}
-    return found

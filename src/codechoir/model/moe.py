@@ -83,6 +83,27 @@ class Composed:
             return self.moe_layers
         return tuple(range(int(model_config(self.dense_config, self.checkpoint.folder).num_hidden_layers)))
 
+    @property
+    def is_mixtral(self) -> bool:
+        """Whether the folder has Mixtral's form, with a tensor an expert; else it is of our own class."""
+        return bool(self.checkpoint.config.get("model_type") != MODEL_TYPE)
+
+    def router(self, layer: int) -> str:
+        """The stored name of a layer's router."""
+        return f"{mixtral_prefix(layer)}gate.weight" if self.is_mixtral else router_name(self.family, layer)
+
+    def routed_names(self) -> set[str]:
+        """The stored names of all experts' tensors and of the routers."""
+        found: set[str] = set()
+        for layer in self.layers():
+            found.add(self.router(layer))
+            if not self.is_mixtral:
+                found |= packed_parts(self.family, layer).keys()
+                continue
+            for name in self.family.feed_forward_names(layer):
+                found |= {mixtral_expert_name(self.family, layer, each, name) for each in range(len(self.experts))}
+        return found
+
 
 def open_composed(folder: Path) -> Composed:
     """Opens what compose wrote. Raises InputError where the sidecar is missing or damaged."""

@@ -20,13 +20,10 @@ from codechoir.model.checkpoint import TensorSpec, full_config, model_config
 from codechoir.model.families import Family
 from codechoir.model.inspection import build_on_meta
 from codechoir.model.moe import (
-    MODEL_TYPE,
     Composed,
     mixtral_expert_name,
-    mixtral_prefix,
     open_composed,
     packed_parts,
-    router_name,
 )
 
 
@@ -60,7 +57,7 @@ class Source:
     @property
     def is_mixtral(self) -> bool:
         """Whether the folder has Mixtral's form, with a tensor an expert."""
-        return bool(self.composed.checkpoint.config.get("model_type") != MODEL_TYPE)
+        return self.composed.is_mixtral
 
     @property
     def num_layers(self) -> int:
@@ -97,18 +94,15 @@ class Source:
 
     def router_spec(self, layer: int) -> TensorSpec:
         """Number format and shape of a layer's router, (experts, width)."""
-        return self._specs[self._router(layer)]
+        return self._specs[self.composed.router(layer)]
 
     def router(self, layer: int) -> torch.Tensor:
         """A layer's router."""
-        return self.read(self._router(layer))
+        return self.read(self.composed.router(layer))
 
     def read(self, name: str) -> torch.Tensor:
         """A tensor by its stored name; shared ones are stored by their dense names."""
         return self.composed.checkpoint.read(name)
-
-    def _router(self, layer: int) -> str:
-        return f"{mixtral_prefix(layer)}gate.weight" if self.is_mixtral else router_name(self.family, layer)
 
     def _hold(self, packed: str) -> torch.Tensor:
         """A packed tensor, kept until another is asked for: its experts are asked for one after another."""
@@ -123,16 +117,7 @@ def open_source(folder: Path) -> Source:
     composed = open_composed(folder)
     checkpoint, family, layers = composed.checkpoint, composed.family, composed.layers()
     specs = checkpoint.specs()
-    own = checkpoint.config.get("model_type") == MODEL_TYPE
-    if own:
-        routed = {name for layer in layers for name in (*packed_parts(family, layer), router_name(family, layer))}
-    else:
-        routed = {
-            mixtral_expert_name(family, layer, index, name)
-            for layer in layers
-            for index in range(len(composed.experts))
-            for name in family.feed_forward_names(layer)
-        } | {f"{mixtral_prefix(layer)}gate.weight" for layer in layers}
+    routed = composed.routed_names()
     dense = model_config(composed.dense_config, folder).to_dict() | {
         key: composed.dense_config[key] for key in ("architectures", "dtype") if composed.dense_config.get(key)
     }
