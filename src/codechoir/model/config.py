@@ -1,4 +1,4 @@
-"""How a recipe names a base model. Configs only: nothing here loads torch or touches the network."""
+"""How a recipe names a base model, and how weights are moved. Configs only: nothing here loads torch."""
 
 from __future__ import annotations
 
@@ -73,3 +73,15 @@ def parse_source(text: str) -> HubBase | FolderBase | GgufBase:
     if path.exists() or not re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", text):
         return FolderBase(path=path)
     return HubBase(id=text)
+
+
+class OptimiserConfig(Config):
+    """AdamW and its learning rate's schedule."""
+
+    learning_rate: float = Field(3e-4, gt=0, description="peak learning rate of AdamW")
+    final_learning_rate: float = Field(0.1, ge=0, le=1, description="share of the peak left at the end of the cosine")
+    warmup: float = Field(0.1, ge=0, lt=1, description="share of the steps that warm up")
+    weight_decay: float = Field(0.0, ge=0, description="AdamW's decoupled weight decay")
+    beta1: float = Field(0.9, ge=0, lt=1, description="AdamW's first moment decay")
+    beta2: float = Field(0.95, ge=0, lt=1, description="AdamW's second moment decay")
+    clip_norm: float = Field(1.0, gt=0, description="gradients are scaled down to this norm")

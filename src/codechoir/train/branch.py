@@ -20,8 +20,8 @@ from codechoir.errors import InputError
 from codechoir.model.checkpoint import load_model, open_checkpoint, write_checkpoint
 from codechoir.model.device import compute_device, compute_dtype
 from codechoir.model.families import family_of
+from codechoir.model.optimiser import MasterAdamW, learning_rate
 from codechoir.train.config import TrainConfig
-from codechoir.train.optimiser import MasterAdamW, learning_rate
 from codechoir.train.packing import Tokens
 
 RESUME = "resume.safetensors"

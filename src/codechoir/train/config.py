@@ -6,10 +6,10 @@ from typing import Literal
 
 from pydantic import Field
 
-from codechoir.config import Config
+from codechoir.model.config import OptimiserConfig
 
 
-class TrainConfig(Config):
+class TrainConfig(OptimiserConfig):
     """Budgets are in sequences; a sequence is `sequence_length` tokens."""
 
     sequence_length: int = Field(512, ge=8, description="tokens in a packed sequence")
@@ -23,13 +23,6 @@ class TrainConfig(Config):
     trainable: Literal["feed-forward", "all"] = Field(
         "feed-forward", description="weights that the trunk trains; experts and the universal train feed-forward only"
     )
-    learning_rate: float = Field(3e-4, gt=0, description="peak learning rate of AdamW, the same for every branch")
-    final_learning_rate: float = Field(0.1, ge=0, le=1, description="share of the peak left at the end of the cosine")
-    warmup: float = Field(0.1, ge=0, lt=1, description="share of the steps that warm up")
-    weight_decay: float = Field(0.0, ge=0, description="AdamW's decoupled weight decay")
-    beta1: float = Field(0.9, ge=0, lt=1, description="AdamW's first moment decay")
-    beta2: float = Field(0.95, ge=0, lt=1, description="AdamW's second moment decay")
-    clip_norm: float = Field(1.0, gt=0, description="gradients are scaled down to this norm")
     precision: Literal["auto", "bfloat16", "float32"] = Field(
         "auto", description="compute format; auto is bfloat16 where the hardware multiplies in it"
     )

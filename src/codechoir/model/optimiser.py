@@ -16,13 +16,13 @@ import torch
 from torch import nn
 
 from codechoir.model.checkpoint import load_tensors, save_tensors
-from codechoir.train.config import TrainConfig
+from codechoir.model.config import OptimiserConfig
 
 
 class MasterAdamW:
     """AdamW over the named parameters of a model; the parameters themselves may be bfloat16."""
 
-    def __init__(self, parameters: Mapping[str, nn.Parameter], config: TrainConfig) -> None:
+    def __init__(self, parameters: Mapping[str, nn.Parameter], config: OptimiserConfig) -> None:
         self._parameters = dict(parameters)
         self._masters = {
             name: nn.Parameter(parameter.detach().to(torch.float32, copy=True))
@@ -75,7 +75,7 @@ class MasterAdamW:
             parameter.copy_(self._masters[name])
 
 
-def learning_rate(step: int, num_steps: int, config: TrainConfig) -> float:
+def learning_rate(step: int, num_steps: int, config: OptimiserConfig) -> float:
     """Linear warm-up, then a cosine down to `final_learning_rate` of the peak (SGDR, arXiv 1608.03983, eq. 5)."""
     warmup = math.ceil(config.warmup * num_steps)
     if step < warmup:

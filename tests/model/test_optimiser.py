@@ -13,10 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from codechoir.train.config import TrainConfig
-from codechoir.train.optimiser import MasterAdamW, learning_rate
+from codechoir.model.config import OptimiserConfig
+from codechoir.model.optimiser import MasterAdamW, learning_rate
 
-CONFIG = TrainConfig(learning_rate=0.01, weight_decay=0.1, beta1=0.8, beta2=0.9, clip_norm=1.5)
+CONFIG = OptimiserConfig(learning_rate=0.01, weight_decay=0.1, beta1=0.8, beta2=0.9, clip_norm=1.5)
 SHAPES = {"one": (5, 3), "two": (7,)}
 
 
@@ -94,7 +94,7 @@ def test_bfloat16_weights_are_the_rounded_masters() -> None:
 def test_updates_too_small_for_bfloat16_add_up() -> None:
     """Near 1 bfloat16's steps are 1/128 or so; plain bfloat16 AdamW stays where it is."""
     weight, plain = (nn.Parameter(torch.ones(1, dtype=torch.bfloat16)) for _ in range(2))
-    optimiser = MasterAdamW({"weight": weight}, TrainConfig())
+    optimiser = MasterAdamW({"weight": weight}, OptimiserConfig())
     reference = torch.optim.AdamW([plain], lr=1e-3, weight_decay=0.0)
     for _ in range(20):
         weight.grad, plain.grad = torch.ones_like(weight), torch.ones_like(plain)
@@ -121,7 +121,7 @@ def test_a_saved_state_goes_on_bit_for_bit(tmp_path: Path, dtype: torch.dtype) -
 
 
 def schedule(num_steps: int, **settings: Any) -> list[float]:
-    config = TrainConfig(**settings)
+    config = OptimiserConfig(**settings)
     return [learning_rate(step, num_steps, config) for step in range(num_steps)]
 
 
