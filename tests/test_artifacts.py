@@ -24,6 +24,7 @@ from codechoir.artifacts import (
     file_sha256,
     files_digest,
     read_manifest,
+    state_of_folder,
     write_atomically,
     write_json,
 )
@@ -46,6 +47,23 @@ def finish_one(path: Path, **config: object) -> StageFolder:
 
 def files_in(folder: Path) -> set[str]:
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_folders_state_hangs_on_its_place_and_its_files_names_sizes_and_times(tmp_path):
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "a").write_text("one")
+    states = [state_of_folder(folder)]
+    assert state_of_folder(folder) == states[0]
+    (folder / "a").write_text("longer")
+    states.append(state_of_folder(folder))
+    os.utime(folder / "a", ns=(1, 1))
+    states.append(state_of_folder(folder))
+    (folder / "a").rename(folder / "b")
+    states.append(state_of_folder(folder))
+    folder.rename(tmp_path / "moved")
+    states += [state_of_folder(folder), state_of_folder(tmp_path / "moved")]
+    assert len(set(states)) == len(states)
 
 
 def test_a_finished_stage_is_known_by_its_manifest(tmp_path: Path) -> None:

@@ -245,6 +245,15 @@ def files_digest(root: Path, files: Iterable[Path]) -> str:
     return digest_of({path.relative_to(root).as_posix(): file_sha256(path) for path in files})
 
 
+def state_of_folder(folder: Path) -> str:
+    """A digest of where a folder is and of its files' names, sizes and times of change: nothing of them is read."""
+    found: dict[str, Any] = {str(folder.resolve()): None}
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        if path.is_file():
+            found[path.name] = [path.stat().st_size, path.stat().st_mtime_ns]
+    return digest_of(found)
+
+
 def cache_dir() -> Path:
     """Where downloads are kept: $CODECHOIR_CACHE, else $XDG_CACHE_HOME/codechoir, else ~/.cache/codechoir.
 

@@ -58,6 +58,7 @@ def test_a_dry_run_tells_what_the_run_then_does(codechoir, arguments: list[objec
     for each in plan["writes"]:  # headers are not counted
         size = Path(each["file"]).stat().st_size
         assert each["bytes"] <= size <= each["bytes"] + 20_000, each
+    assert any(each["file"].endswith("moments.safetensors") for each in plan["writes"])
     assert plan["memory_to_load"]["as_stored"] == plan["writes"][0]["bytes"]
     assert plan["memory_to_load"]["float32"] == 4 * plan["total_parameters"]
 

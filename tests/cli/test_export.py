@@ -15,7 +15,8 @@ def test_it_prints_the_figures_and_others_load_it(codechoir, finished_run: Path,
     facts = json.loads(done.stdout)
     assert facts["logits"]["relative"] < 1e-5
     assert type(AutoModelForCausalLM.from_pretrained(out)).__name__ == "MixtralForCausalLM"
-    assert "python, javascript" in (out / "README.md").read_text()
+    card = (out / "README.md").read_text()
+    assert "python, javascript" in card and "## Scores" in card and "| universal |" in card
 
 
 def test_gguf_on_a_text_of_ones_own(codechoir, finished_run: Path, tmp_path: Path) -> None:
@@ -45,6 +46,8 @@ def test_what_does_not_go_together_is_told(codechoir, finished_run: Path, tmp_pa
     message = codechoir("export", model, "--format", "dense", *out).refusal()
     assert "name the expert" in message and "python, javascript" in message
     assert "only gguf" in codechoir("export", model, "--format", "hf", "--quantise", "f16", *out).refusal()
+    given = ("--format", "hf", "--scores", finished_run / "compose" / "manifest.json")
+    assert "not a file of scores" in codechoir("export", model, *given, *out).refusal()
     (tmp_path / "empty").write_text(" \n")
     given = ("--format", "mixtral", "--text", tmp_path / "empty")
     assert "the text is empty" in codechoir("export", model, *given, *out).refusal()

@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from codechoir.artifacts import read_manifest
+from codechoir.compose.export.stage import ExportRequest, export
 from codechoir.compose.growing import Change, GrowInputs, grow
 from codechoir.compose.moments import MOMENTS_JSON, MOMENTS_TENSORS, read_moments
 from codechoir.compose.stage import ComposeInputs, compose
@@ -283,6 +284,72 @@ def test_it_works_in_our_own_form(run, own_form, partial):
     assert facts["prompt_router"]["after"]["accuracy"]["512"] == 1
     smaller, _ = run(out, Change("generalist"), out="smaller")
     assert open_composed(smaller).experts == ("python", "java", "cpp")
+
+
+def fallback_of(folder):
+    router = open_composed(folder).prompt_router
+    return str(router.fallback), router.confidence, router.generalist
+
+
+def test_the_fallback_stays_unless_another_is_named(run, made, own_form, partial, experts):
+    out, _ = run(own_form, Change("cpp", partial), out="added", prove=False)
+    assert fallback_of(own_form) == fallback_of(out) == ("generalist", 0.7, 2)
+    fewer, _ = run(out, Change("python"), None, out="fewer", prove=False)
+    assert fallback_of(fewer) == ("generalist", 0.7, 1)
+    gone, _ = run(out, Change("generalist"), out="gone", prove=False)
+    assert fallback_of(gone) == ("top-2", 0.7, None)
+    two = made("python", "java", prompt_fallback="none")
+    kept, _ = run(two, Change("cpp", experts["cpp"]), out="kept", prove=False)
+    assert fallback_of(kept)[0] == "none"
+    named, _ = run(
+        two, Change("cpp", experts["cpp"]), out="named", prove=False, prompt_fallback="top-2", prompt_confidence=0.8
+    )
+    assert fallback_of(named) == ("top-2", 0.8, None)
+
+
+def test_a_router_that_has_read_nothing_goes_on_mixing_until_it_is_fitted(
+    run, compose_config, compose_inputs, tmp_path
+):
+    chosen = {name: compose_inputs.experts[name] for name in ("python", "java")}
+    unfitted = replace(compose_inputs, experts=chosen, documents=None)
+    compose(compose_config.model_copy(update={"prove": False}), unfitted, tmp_path / "two")
+    added = Change("cpp", compose_inputs.experts["cpp"])
+    without, _ = run(tmp_path / "two", added, None, out="without", prove=False)
+    assert fallback_of(without)[0] == "uniform"
+    fitted, _ = run(tmp_path / "two", added, out="fitted", prove=False)
+    assert fallback_of(fitted) == ("top-2", 0.7, None)
+
+
+def test_a_fallback_that_leaves_is_refused(run, own_form, tmp_path):
+    with pytest.raises(ConfigError, match="the model has none"):
+        run(own_form, Change("generalist"), prompt_fallback="generalist")
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_it_is_made_of_goes_along(run, composed, experts, tmp_path):
+    before = read_manifest(composed).facts["made_of"]
+    smaller, facts = run(composed, Change("java"), None, out="smaller", prove=False)
+    assert facts["made_of"]["base"] == before["base"]
+    assert facts["made_of"]["experts"] == {name: before["experts"][name] for name in ("python", "cpp")}
+    expert = shutil.copytree(experts["java"], tmp_path / "expert")
+    (expert / "LICENSE.txt").write_text("terms")
+    _, facts = run(smaller, Change("java", expert), None, out="again", prove=False)
+    assert facts["made_of"]["experts"]["java"]["licence"] == "other"
+    assert facts["made_of"]["experts"]["cpp"] == before["experts"]["cpp"]
+
+
+def test_an_export_in_our_own_form_grows_as_its_source_does(run, made, experts, only, tmp_path):
+    two = made("python", "java")
+    export(two, ExportRequest("hf", compare=False), tmp_path / "exported")
+    documents = only("cpp")
+    one, facts = run(two, Change("cpp", experts["cpp"]), documents, out="one", prove=False)
+    other, same = run(tmp_path / "exported", Change("cpp", experts["cpp"]), documents, out="other", prove=False)
+    assert "solved again from moments" in same["token_router"]["how"]
+    assert same["token_router"] == facts["token_router"] and same["made_of"] == facts["made_of"]
+    for a, b in zip(sorted(gates(one).items()), sorted(gates(other).items()), strict=True):
+        assert torch.equal(a[1], b[1])
+    assert (one / MOMENTS_TENSORS).read_bytes() == (other / MOMENTS_TENSORS).read_bytes()
+    assert fallback_of(one) == fallback_of(other)
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,15 @@ from hypothesis import strategies as st
 
 from codechoir.compose import prompt_routers
 from codechoir.compose.config import ComposeConfig
-from codechoir.compose.prompt_routers import _as_comment, _header, _logistic, _Reading, fit_prompt_router
+from codechoir.compose.prompt_routers import (
+    _as_comment,
+    _header,
+    _logistic,
+    _Reading,
+    fit_prompt_router,
+    unfitted_prompt_router,
+    with_fallback,
+)
 from codechoir.documents import Text, read_texts
 from codechoir.model.checkpoint import load_tokenizer
 from codechoir.model.prompt_router import BUCKETS, hashed_bags, tokens_with_letters
@@ -36,6 +44,28 @@ def test_languages_are_told_apart_on_files_that_were_held_out(documents, tokeniz
                 probabilities = router.probabilities([prefix])[0]
                 assert int(probabilities.argmax()) == label
             assert float(probabilities.max()) > 0.8
+
+
+@pytest.mark.parametrize(
+    ("asked", "experts", "expected"),
+    [
+        ("auto", LANGUAGES, ("top-2", None)),
+        ("auto", (*LANGUAGES, "generalist"), ("generalist", 3)),
+        ("top-2", (*LANGUAGES, "generalist"), ("top-2", None)),
+        ("none", LANGUAGES, ("none", None)),
+        ("generalist", ("python", "generalist", "cpp"), ("generalist", 1)),
+    ],
+)
+def test_the_fallback_is_the_configs_and_auto_hangs_on_the_experts(asked, experts, expected):
+    config = ComposeConfig(prompt_fallback=asked, prompt_confidence=0.7)
+    found = with_fallback(unfitted_prompt_router(5, len(experts), config), experts, config)
+    assert (found.fallback, found.generalist) == expected and found.confidence == 0.7
+
+
+def test_special_tokens_are_not_read(documents, tokenizer, compose_config):
+    train = {name: read_texts(documents, name, "train") for name in LANGUAGES}
+    router = fit_prompt_router(train, tokenizer, 257, compose_config)
+    assert router.ignored == (tokenizer.convert_tokens_to_ids("<|endoftext|>"),)
 
 
 def test_the_same_seed_fits_the_same_router(documents, tokenizer, compose_config):

@@ -9,9 +9,11 @@ from transformers import AutoModelForCausalLM
 
 from codechoir.artifacts import MANIFEST, damaged_outputs, read_manifest
 from codechoir.compose import stage
+from codechoir.compose.description import describe
+from codechoir.compose.plan import plan
 from codechoir.compose.stage import compose
 from codechoir.documents import DOCUMENT_SCHEMA, read_texts, write_parquet
-from codechoir.errors import IncompatibleModelError, InputError, ProofError
+from codechoir.errors import ConfigError, IncompatibleModelError, InputError, ProofError
 from codechoir.model.checkpoint import load_model, load_tokenizer
 from codechoir.model.moe import Routing, load_composed, open_composed
 
@@ -232,6 +234,56 @@ def test_without_documents_every_token_goes_to_all_experts_alike(compose_config,
     by_token = AutoModelForCausalLM.from_pretrained(tmp_path / "out", dtype=torch.float32)(tokens).logits
     uniform = load_composed(tmp_path / "out", Routing.UNIFORM, 1, torch.float32)(tokens).logits
     torch.testing.assert_close(by_token, uniform, rtol=1e-4, atol=1e-4)
+    by_prompt = load_composed(tmp_path / "out", Routing.PROMPT, 1, torch.float32)
+    torch.testing.assert_close(by_prompt(tokens).logits, uniform)
+    assert by_prompt.shares() == [dict.fromkeys(LANGUAGES, 0.3333)] * 2
+
+
+def test_a_fallback_that_there_is_not_is_refused_before_anything_is_written(compose_config, compose_inputs, tmp_path):
+    config = compose_config.model_copy(update={"prompt_fallback": "generalist"})
+    with pytest.raises(ConfigError, match="python, java, cpp"):
+        compose(config, compose_inputs, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_sidecar_tells_the_fallback_and_the_manifest_its_share(composition):
+    folder, manifest = composition
+    told = json.loads((folder / "routing.json").read_text())["prompt_router"]
+    assert (told["fallback"], told["confidence"], told["generalist"]) == ("top-2", 0.7, None)
+    facts = manifest.facts["prompt_router"]
+    assert (facts["fallback"], facts["confidence"]) == ("top-2", 0.7)
+    assert facts["fallback_share"].keys() == facts["calibration_error"].keys() == facts["accuracy"].keys()
+
+
+def test_it_is_recorded_what_it_is_made_of_and_licence_texts_go_along(compose_config, compose_inputs, tmp_path):
+    trunk = shutil.copytree(compose_inputs.trunk, tmp_path / "base")
+    (trunk / "LICENSE").write_text("terms")
+    (trunk / "README.md").write_text("---\nlicense: mit\nbase_model: someone/small\n---\n")
+    config = compose_config.model_copy(update={"prove": False})
+    inputs = replace(compose_inputs, trunk=trunk, documents=None)
+    manifest = compose(config, inputs, tmp_path / "out")
+    assert manifest.facts["made_of"]["base"] == {
+        "name": "base",
+        "base_model": "someone/small",
+        "licence": "mit",
+        "licence_files": ["LICENSE"],
+    }
+    assert list(manifest.facts["made_of"]["experts"]) == list(LANGUAGES)
+    assert manifest.facts["made_of"]["experts"]["java"]["licence"] is None
+    assert (tmp_path / "out" / "LICENSE").read_text() == "terms"
+
+
+@pytest.mark.parametrize("layers", ["all", "1"])
+def test_the_plan_tells_the_bytes_that_are_written(compose_config, compose_inputs, tmp_path, layers):
+    config = compose_config.model_copy(update={"prove": False, "layers": layers, "shared": "base"})
+    for documents in (compose_inputs.documents, None):
+        fitted, out = documents is not None, tmp_path / str(documents is None)
+        planned = plan(compose_inputs.trunk, compose_inputs.experts, config, fitted=fitted)
+        told = sum(each["bytes"] for each in describe(planned, out, config, fitted=fitted)["writes"])
+        compose(config, replace(compose_inputs, documents=documents), out)
+        described = sum(path.stat().st_size for path in out.iterdir() if path.suffix != ".py")
+        assert told <= described <= told + 40_000  # headers, and what is not described: JSON of a few kilobytes
+        assert (out / "moments.safetensors").exists() == fitted
 
 
 def test_routers_are_fitted_for_what_only_our_own_model_class_can_say(compose_config, compose_inputs, vary, tmp_path):

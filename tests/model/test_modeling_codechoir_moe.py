@@ -3,6 +3,7 @@ import os
 import subprocess
 import sys
 import sysconfig
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from codechoir.model.modeling_codechoir_moe import (
     ExpertBlock,
     copy_modelling_files,
 )
+from codechoir.model.prompt_router import Fallback
 from codechoir.model.routing_codechoir_moe import Routing
 
 NAMES = ["python", "java", "cpp"]
@@ -278,11 +280,13 @@ def test_layers_on_a_disk_are_fetched_when_they_run(small, routing, tmp_path):
 
 def test_what_is_saved_loads_as_it_was(any_moe, tmp_path):
     model, tokens = loaded(any_moe, "prompt"), token_ids(4, 10)
+    model.prompt_router = replace(model.prompt_router, fallback=Fallback.TOP_2, confidence=1.0)
     model.save_pretrained(tmp_path)
     again = AutoModelForCausalLM.from_pretrained(tmp_path, experts_implementation="eager")
     assert again.config.routing == "prompt"
     assert torch.equal(logits(again, tokens), logits(model, tokens))
-    assert again.shares() == model.shares()
+    assert again.shares() == model.shares() and all(len(shares) == 2 for shares in again.shares())
+    assert again.prompt_router.settings() == model.prompt_router.settings()
     assert {path.name for path in tmp_path.iterdir()} >= {*MODELLING_FILES, "routing.json", "routing.safetensors"}
     assert again.state_dict().keys() == model.state_dict().keys()
 

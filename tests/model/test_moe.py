@@ -1,5 +1,6 @@
 import json
 import shutil
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -130,11 +131,13 @@ def test_a_batch_of_several_fixed_routes_gives_each_its_expert(composed, dense):
 
 @pytest.fixture(scope="module")
 def prompts(composed):
-    """A sequence that the prompt router sends to each expert, all of other lengths."""
+    """A sequence that the prompt router sends to each expert with confidence, all of other lengths."""
     router, chosen = open_composed(composed).prompt_router, {}
     for seed in range(400):
         tokens = token_ids(1, 10 + seed % 7, seed)[0]
-        chosen.setdefault(int(router.probabilities([tokens]).argmax()), tokens)
+        probabilities = router.probabilities([tokens])
+        if router.is_sure(probabilities):
+            chosen.setdefault(int(probabilities.argmax()), tokens)
     assert len(chosen) == len(LANGUAGES)
     return [chosen[expert] for expert in range(len(LANGUAGES))]
 
@@ -161,6 +164,24 @@ def test_prompt_routing_without_a_mask_reads_it_all(composed, dense, prompts):
     model = loaded(composed, Routing.PROMPT)
     for name, prompt in zip(LANGUAGES, prompts, strict=True):
         assert torch.equal(logits(model, prompt[None]), logits(dense[name], prompt[None]))
+
+
+def test_a_prompt_under_the_confidence_gets_the_mixture_that_the_shares_tell(composed, prompts):
+    model = loaded(composed, Routing.PROMPT)
+    tokens = prompts[1][None]
+    (row,) = model.prompt_router.probabilities([tokens[0]])
+    model.prompt_router = replace(model.prompt_router, confidence=1.0)
+    first, second = row.topk(2).indices.tolist()
+    weights = torch.zeros(1, 3)
+    weights[0, [first, second]] = row[[first, second]] / (row[first] + row[second])
+    found = logits(model, tokens)
+    (told,) = model.shares()
+    assert told == pytest.approx({LANGUAGES[n]: float(weights[0, n]) for n in (first, second)}, abs=1e-4)
+    expected = loaded(composed, Routing.FIXED)
+    expected._fixed = lambda _: weights
+    assert torch.equal(found, logits(expected, tokens))
+    logits(model, torch.zeros(1, 1, dtype=torch.long))  # the separator alone
+    assert model.shares() == [pytest.approx(dict.fromkeys(LANGUAGES, 1 / 3), abs=1e-4)]
 
 
 @pytest.mark.parametrize(("routing", "top_k"), ROUTED)

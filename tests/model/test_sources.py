@@ -14,6 +14,7 @@ from codechoir.errors import ChecksumError, InputError
 from codechoir.model import sources
 from codechoir.model.checkpoint import open_checkpoint
 from codechoir.model.config import EMBEDDED, FolderBase, GgufBase, HubBase, RandomBase, WheelBase
+from codechoir.model.licences import origin_of
 from codechoir.model.sources import prepare
 from codechoir.packages import Package
 
@@ -104,6 +105,23 @@ def test_a_wheels_gguf_file_is_converted_once(wheel, tmp_path, no_conversion):
     no_conversion()
     assert prepare(wheel, tmp_path / "cache") == base
     assert not list((tmp_path / "cache").glob(".*"))
+
+
+def test_a_wheels_licence_is_in_the_folder_also_where_it_was_converted_before(wheel, tmp_path, no_conversion):
+    archive = next((tmp_path / "cache" / "packages").rglob("*.whl"))
+    with zipfile.ZipFile(archive, "a") as members:
+        members.writestr("tiny-1.0.dist-info/METADATA", "Name: tiny\nVersion: 1.0\nLicense: Apache-2.0\n")
+        members.writestr("tiny-1.0.dist-info/LICENSE", "terms")
+    pinned = wheel.package.model_copy(update={"sha256": hashlib.sha256(archive.read_bytes()).hexdigest()})
+    wheel = wheel.model_copy(update={"package": pinned})
+    base = prepare(wheel, tmp_path / "cache")
+    told = origin_of(base.folder)
+    assert (told.name, told.licence, told.licence_files) == ("small", "apache-2.0", ("LICENSE",))
+    for name in (*told.licence_files, "README.md"):
+        (base.folder / name).unlink()
+    no_conversion()
+    assert prepare(wheel, tmp_path / "cache") == base
+    assert origin_of(base.folder) == told
 
 
 def test_a_member_that_the_wheel_lacks_is_told_with_those_it_has(wheel, tmp_path):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -55,7 +55,7 @@ def compose(
 
     Prints what the manifest says as JSON: parameters, drift of shared weights, proofs, routers' accuracies.
     """
-    from codechoir.artifacts import files_digest
+    from codechoir.artifacts import files_digest, state_of_folder
     from codechoir.compose.config import ComposeConfig
     from codechoir.compose.description import as_text, describe
     from codechoir.compose.plan import plan
@@ -69,7 +69,8 @@ def compose(
     folders = expert_folders(experts)
     trunk = _base(base)
     if dry_run:
-        told = describe(plan(trunk.folder, folders, config, fitted=documents is not None), out, config)
+        fitted = documents is not None
+        told = describe(plan(trunk.folder, folders, config, fitted=fitted), out, config, fitted=fitted)
         click.echo(json.dumps(told, indent=1) if as_json else as_text(told))
         return
     digests = {"base": trunk.digest} | {name: state_of_folder(folder) for name, folder in folders.items()}
@@ -81,7 +82,7 @@ def compose(
 
 def _base(text: str) -> Base:
     """The base made ready. A folder is known by its files' state: hashing would read its weights twice."""
-    from codechoir.artifacts import cache_dir
+    from codechoir.artifacts import cache_dir, state_of_folder
     from codechoir.model.config import FolderBase, parse_source
     from codechoir.model.sources import Base, prepare
 
@@ -91,17 +92,6 @@ def _base(text: str) -> Base:
         if isinstance(source, FolderBase)
         else prepare(source, cache_dir())
     )
-
-
-def state_of_folder(folder: Path) -> str:
-    """A digest of where a folder is and of its files' names, sizes and times of change."""
-    from codechoir.config import digest_of
-
-    found: dict[str, Any] = {str(folder.resolve()): None}
-    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-        if path.is_file():
-            found[path.name] = [path.stat().st_size, path.stat().st_mtime_ns]
-    return digest_of(found)
 
 
 def expert_folders(pairs: tuple[str, ...]) -> dict[str, Path]:

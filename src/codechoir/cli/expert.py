@@ -64,8 +64,7 @@ def drop(model: Path, name: str, documents: Path | None, out: Path, overrides: t
 def _grow(
     model: Path, name: str, folder: Path | None, places: tuple[Path | None, Path], overrides: tuple[str, ...]
 ) -> None:
-    from codechoir.artifacts import files_digest
-    from codechoir.cli.compose import state_of_folder
+    from codechoir.artifacts import files_digest, state_of_folder
     from codechoir.compose.config import ComposeConfig
     from codechoir.compose.growing import Change, GrowInputs, grow
     from codechoir.config import parse_overrides

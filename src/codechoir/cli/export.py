@@ -34,6 +34,11 @@ import click
 @click.option(
     "--text", type=click.Path(path_type=Path, dir_okay=False), help="Text to compare logits on (default: some code)."
 )
+@click.option(
+    "--scores",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="The evaluate stage's scores.json, for the card  [default: that of MODEL's run]",
+)
 @click.option("--no-compare", is_flag=True, help="Do not read the export back: it takes memory for a float32 model.")
 def export(
     model: Path,
@@ -44,6 +49,7 @@ def export(
     base: Path | None,
     rank: int | None,
     text: Path | None,
+    scores: Path | None,
     no_compare: bool,
 ) -> None:
     """Export a composed MODEL, read the result back with another's reader, and compare logits.
@@ -76,5 +82,6 @@ def export(
         text=content,
         base=base,
         rank=rank,
+        scores=scores,
     )
     click.echo(json.dumps(dict(run(model, request, out).facts), indent=1))

@@ -5,6 +5,7 @@ What differs is named. Settings that change neither shapes nor what a forward pa
 
 from __future__ import annotations
 
+import filecmp
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -32,6 +33,7 @@ _MAY_DIFFER = {
     "transformers_version",
     "use_cache",
 }
+_VOCABULARY_FILES = ("tokenizer.json", "vocab.json", "merges.txt", "tokenizer.model")
 _SPECIAL = (
     *("bos_token", "eos_token", "pad_token", "unk_token", "sep_token", "cls_token", "mask_token"),
     "additional_special_tokens",
@@ -55,6 +57,8 @@ def compare_configs(full: Mapping[str, Any], expert: Checkpoint, language: str) 
 
 def compare_vocabularies(base: Path, expert: Path, language: str) -> None:
     """Refuses an expert whose tokenizer makes other numbers of a text than the base's, where both have one."""
+    if all(_same_file(base / name, expert / name) for name in _VOCABULARY_FILES):
+        return  # parsing them would take longer than all else that is compared
     ours, theirs = _vocabulary(base), _vocabulary(expert)
     for file, part in sorted(ours.keys() & theirs.keys()):
         if ours[file, part] != theirs[file, part]:
@@ -83,10 +87,17 @@ def _vocabulary(folder: Path) -> dict[tuple[str, str], Any]:
         if part in whole:
             found["tokenizer.json", part] = whole[part]
     if not whole:
-        for name in ("vocab.json", "merges.txt", "tokenizer.model"):
+        for name in _VOCABULARY_FILES[1:]:
             if (folder / name).exists():
                 found[name, ""] = _json(folder / name) if name.endswith(".json") else (folder / name).read_bytes()
     return found
+
+
+def _same_file(ours: Path, theirs: Path) -> bool:
+    """Whether both are missing, or hold the same bytes."""
+    if not ours.exists() or not theirs.exists():
+        return ours.exists() == theirs.exists()
+    return filecmp.cmp(ours, theirs, shallow=False)
 
 
 def _first_difference(theirs: Any, ours: Any) -> str:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from codechoir.config import Config
+from codechoir.model.config import OptimiserConfig
 
 Shared = Literal["base", "mean", "require-equal"]
 
@@ -29,6 +30,65 @@ class ComposeConfig(Config):
     ridge: float = Field(1e-2, gt=0, description="ridge penalty, as a share of the moments' mean diagonal")
     prompt_documents: int = Field(400, ge=5, description="training documents a language that fit the prompt router")
     prompt_penalty: float = Field(1e-4, gt=0, description="L2 penalty of the prompt router's logistic regression")
+    prompt_fallback: Literal["auto", "none", "generalist", "top-2"] = Field(
+        "auto",
+        description="where a prompt goes whose largest probability is under the confidence: to that expert all the "
+        "same, to the generalist, or to the two most probable, mixed; auto: the generalist where there is one, "
+        "else top-2",
+    )
+    prompt_confidence: float = Field(
+        0.7, ge=0, le=1, description="a largest probability under this takes the prompt router's fallback"
+    )
     prefix_tokens: int = Field(512, ge=1, description="tokens of an input that the prompt router reads")
     proof_tokens: int = Field(96, ge=2, description="tokens of each proof's text")
     seed: int = Field(0, description="chooses documents and prefixes")
+
+
+class TuneConfig(OptimiserConfig):
+    """How a composed model is tuned by gradient: its token routers, or these and the experts."""
+
+    what: Literal["routers", "whole"] = Field(
+        "routers", description="weights that move: token routers, or routers and experts (BTX's last step)"
+    )
+    top_k: int | None = Field(None, ge=1, description="experts a token, tuned for and written; default: the model's")
+    learning_rate: float = Field(
+        1e-4,
+        gt=0,
+        description="peak learning rate of AdamW; published for routers: 1e-4 over 1000 steps from a closed-form fit "
+        "(DUME), 2e-3 from other beginnings (FlexOlmo)",
+    )
+    steps: int = Field(200, ge=1, description="optimiser steps")
+    sequences_per_language: int = Field(
+        2, ge=1, description="sequences of each language in a step; a forward pass reads one of each"
+    )
+    sequence_length: int = Field(256, ge=8, description="tokens in a sequence; bounds memory")
+    distillation: float | None = Field(
+        None,
+        ge=0,
+        description="weight of the KL divergence from each language's own expert, which must be frozen; default: 1 "
+        "with routers, 0 with whole",
+    )
+    z_loss: float = Field(1e-3, ge=0, description="weight of the routers' z-loss, the mean over layers")
+    balance: Literal["none", "switch", "bias"] = Field(
+        "none", description="what evens the experts' load: nothing, Switch Transformer's loss, or a bias of the choice"
+    )
+    balance_weight: float = Field(0.01, ge=0, description="weight of Switch Transformer's loss, the mean over layers")
+    balance_step: float = Field(1e-3, gt=0, description="how far a step moves the bias; it is not part of the result")
+    validate_every: int = Field(20, ge=1, description="steps between two validations; the best step is kept")
+    validation_sequences: int = Field(8, ge=1, description="sequences a language that validation alone reads")
+    precision: Literal["auto", "bfloat16", "float32"] = Field(
+        "auto", description="compute format; auto is bfloat16 where the hardware multiplies in it"
+    )
+    checkpoint_seconds: float = Field(60, ge=0, description="a killed run loses at most so much work")
+    seed: int = Field(0, description="orders documents")
+
+    @property
+    def distillation_weight(self) -> float:
+        """The weight in force."""
+        return self.distillation if self.distillation is not None else float(self.what == "routers")
+
+    @model_validator(mode="after")
+    def _teachers_are_frozen(self) -> Self:
+        if self.what == "whole" and self.distillation:
+            raise ValueError("distillation needs frozen experts: what=routers, or distillation=0")
+        return self

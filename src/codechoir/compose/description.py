@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from codechoir.compose.config import ComposeConfig
+from codechoir.compose.experts import GENERALIST
+from codechoir.compose.moments import MOMENTS_TENSORS, moment_bytes
 from codechoir.compose.plan import Part, Plan
 from codechoir.model.checkpoint import TOKENIZER_FILES
 from codechoir.model.prompt_router import BUCKETS
@@ -35,8 +37,8 @@ def parameters(plan: Plan) -> dict[str, Any]:
     }
 
 
-def describe(plan: Plan, out: Path, config: ComposeConfig) -> dict[str, Any]:
-    """All that a plan decides, as JSON can hold it; sizes are bytes."""
+def describe(plan: Plan, out: Path, config: ComposeConfig, *, fitted: bool = True) -> dict[str, Any]:
+    """All that a plan decides, as JSON can hold it; sizes are bytes. Moments are written where routers are `fitted`."""
     shards = plan_shards([output.tensor for output in plan.outputs], config.shard_bytes)
     weights = sum(shard.num_bytes for shard in shards)
     numbers = parameters(plan)
@@ -55,7 +57,7 @@ def describe(plan: Plan, out: Path, config: ComposeConfig) -> dict[str, Any]:
         "left_out": left_out(plan),
         "reads": [{"file": str(path), "bytes": path.stat().st_size} for path in _sources(plan)],
         "writes": [{"file": str(out / shard.file), "bytes": shard.num_bytes} for shard in shards]
-        + [{"file": str(out / name), "bytes": size} for name, size in _beside(plan).items()],
+        + [{"file": str(out / name), "bytes": size} for name, size in _beside(plan, fitted).items()],
         **numbers,
         "memory_to_load": {
             "as_stored": weights,
@@ -86,9 +88,12 @@ def _sources(plan: Plan) -> list[Path]:
     return sorted(files)
 
 
-def _beside(plan: Plan) -> Mapping[str, int]:
-    """What is written beside the weights, by size: the prompt router's table and the tokenizer."""
+def _beside(plan: Plan, fitted: bool) -> Mapping[str, int]:
+    """What is written beside the weights, by size: the prompt router's table, the moments and the tokenizer."""
     files = {"routing.safetensors": 4 * BUCKETS * len(plan.experts) + plan.trunk.decoder.vocabulary}
+    if fitted:
+        num_languages = len(plan.experts.keys() - {GENERALIST})
+        files[MOMENTS_TENSORS] = num_languages * moment_bytes(len(plan.layers), plan.trunk.decoder.width)
     folder = plan.trunk.folder
     return files | {name: (folder / name).stat().st_size for name in TOKENIZER_FILES if (folder / name).exists()}
 

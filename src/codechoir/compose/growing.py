@@ -21,7 +21,9 @@ from codechoir.compose.config import ComposeConfig
 from codechoir.compose.description import parameters
 from codechoir.compose.experts import GENERALIST, Expert, Kind, open_expert
 from codechoir.compose.plan import Form, Plan, mixtral_outputs, own_outputs
+from codechoir.compose.prompt_routers import check_fallback
 from codechoir.compose.proofs import prove
+from codechoir.compose.provenance import changed
 from codechoir.compose.refitting import Refit
 from codechoir.compose.retention import NamedRouters, retention
 from codechoir.compose.stage import random_texts, write_model
@@ -73,6 +75,7 @@ def grow(config: ComposeConfig, inputs: GrowInputs, change: Change, out: Path) -
     weights = write_model(out, checked, refit, config)
     facts: dict[str, Any] = told | {"experts": list(checked.experts), **parameters(checked)}
     facts["form"] = {"name": checked.form, "why": checked.why}
+    facts["made_of"] = changed(view.folder, {name: each.folder for name, each in checked.experts.items()})
     facts["token_router"], facts["prompt_router"] = refit.token_facts(), refit.prompt_facts(inputs.documents)
     facts["drift"], facts["special_tokens"] = weights.summary(), checked.special_tokens
     stay = {name: text.calibration for name, text in texts.items() if name in view.composed.experts}
@@ -111,6 +114,7 @@ def plan_change(view: ComposedView, change: Change, config: ComposeConfig) -> Pl
         experts[change.name] = _opened(view, change.name, change.folder, anchor, config)
         if found := special_token_differences(view.folder, change.folder):
             differences[change.name] = found
+    check_fallback(list(experts), config)
     layers = view.composed.layers()
     form = Form.MIXTRAL if view.is_mixtral else Form.OWN
     outputs = (mixtral_outputs if view.is_mixtral else own_outputs)(trunk, experts, layers)

@@ -110,6 +110,11 @@ def _upper(width: int) -> tuple[torch.Tensor, torch.Tensor]:
     return rows, columns
 
 
+def moment_bytes(num_layers: int, width: int) -> int:
+    """What one language's sums take on disk."""
+    return 4 * num_layers * (width * (width + 1) // 2 + width)
+
+
 def write_moments(folder: Path, moments: Moments) -> None:
     """Writes both files into a composed folder, the one that tells of the other last."""
     tensors = {}

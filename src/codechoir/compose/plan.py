@@ -17,6 +17,7 @@ from typing import Any
 from codechoir.compose.compatibility import compare_vocabularies, special_token_differences
 from codechoir.compose.config import ComposeConfig, Shared
 from codechoir.compose.experts import GENERALIST, Expert, generalist, open_expert
+from codechoir.compose.prompt_routers import check_fallback
 from codechoir.compose.trunk import Trunk, open_trunk
 from codechoir.errors import ConfigError, IncompatibleModelError
 from codechoir.model.inspection import build_on_meta
@@ -112,6 +113,7 @@ def plan(trunk: Path, experts: Mapping[str, Path], config: ComposeConfig | None 
     opened = {language: open_expert(language, folder, base) for language, folder in experts.items()}
     if config.generalist:
         opened[GENERALIST] = generalist(base)
+    check_fallback(list(opened), config)
     differences = {}
     for language, expert in opened.items():
         compare_vocabularies(trunk, expert.folder, language)

@@ -10,16 +10,19 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch.nn import functional
 
 from codechoir.compose.config import ComposeConfig
+from codechoir.compose.experts import GENERALIST
 from codechoir.documents import Text
+from codechoir.errors import ConfigError
 from codechoir.languages import language
-from codechoir.model.prompt_router import BUCKETS, PromptRouter, hashed_bags, tokens_with_letters
+from codechoir.model.checkpoint import separator_id
+from codechoir.model.prompt_router import BUCKETS, Fallback, PromptRouter, hashed_bags, tokens_with_letters
 
 PREFIX_LENGTHS = (16, 32, 64, 128, 256, 512)
 _FIT_LENGTHS = (32, 64, 128, 256, 512, 512)
@@ -67,13 +70,36 @@ def fit_prompt_router(
     scores_NE = torch.sparse.mm(hashed_bags([reading.ids for reading in held], words_V), weight_FE)
     labels_N = torch.tensor([reading.label for reading in held])
     losses = [float(functional.cross_entropy(scores_NE / temperature, labels_N)) for temperature in _TEMPERATURES]
-    return PromptRouter(weight_FE, words_V, _TEMPERATURES[losses.index(min(losses))], config.prefix_tokens)
+    temperature = _TEMPERATURES[losses.index(min(losses))]
+    ignored = tuple(sorted({*tokenizer.all_special_ids, separator_id(tokenizer)}))
+    return PromptRouter(weight_FE, words_V, temperature, config.prefix_tokens, ignored=ignored)
 
 
 def unfitted_prompt_router(vocabulary: int, num_experts: int, config: ComposeConfig) -> PromptRouter:
-    """A router that has read nothing: every expert is equally likely for any input."""
+    """A router that has read nothing: every expert is equally likely for any input, which goes to all alike."""
     words_V = torch.zeros(vocabulary, dtype=torch.bool)
-    return PromptRouter(torch.zeros(BUCKETS, num_experts), words_V, 1.0, config.prefix_tokens)
+    weight_FE = torch.zeros(BUCKETS, num_experts)
+    return PromptRouter(weight_FE, words_V, 1.0, config.prefix_tokens, Fallback.UNIFORM, 1.0)
+
+
+def with_fallback(router: PromptRouter, experts: Sequence[str], config: ComposeConfig) -> PromptRouter:
+    """The router with the config's fallback for these experts. Raises ConfigError as `check_fallback` does."""
+    check_fallback(experts, config)
+    auto = Fallback.GENERALIST if GENERALIST in experts else Fallback.TOP_2
+    fallback = auto if config.prompt_fallback == "auto" else Fallback(config.prompt_fallback)
+    number = list(experts).index(GENERALIST) if fallback is Fallback.GENERALIST else None
+    return replace(router, fallback=fallback, confidence=config.prompt_confidence, generalist=number)
+
+
+def check_fallback(experts: Sequence[str], config: ComposeConfig) -> None:
+    """Raises ConfigError where the generalist is the fallback and there is none."""
+    if config.prompt_fallback == "generalist" and GENERALIST not in experts:
+        raise ConfigError(
+            "the prompt router's fallback is the generalist, and the model has none",
+            seen=f"prompt_fallback: generalist; the experts {', '.join(experts)}",
+            allowed="auto, none, top-2",
+            next_step="set generalist to true, or choose another fallback",
+        )
 
 
 def _readings(content: str, name: str, headers: Sequence[Sequence[str]], rng: random.Random) -> list[str]:

@@ -20,9 +20,9 @@ from codechoir.compose.config import ComposeConfig
 from codechoir.compose.experts import GENERALIST
 from codechoir.compose.moments import Sums, read_moments, solve
 from codechoir.compose.plan import Plan
-from codechoir.compose.prompt_routers import fit_prompt_router
+from codechoir.compose.prompt_facts import prompt_router_facts
+from codechoir.compose.prompt_routers import fit_prompt_router, with_fallback
 from codechoir.compose.retention import NamedRouters
-from codechoir.compose.stage import prompt_router_facts
 from codechoir.compose.texts import RouterTexts, first_tokens
 from codechoir.compose.token_routers import Calibration, ExpertStates, TokenRouters, calibrate, cooled, gather_sums
 from codechoir.compose.views import ComposedView
@@ -31,7 +31,7 @@ from codechoir.console import say
 from codechoir.documents import read_texts
 from codechoir.model.checkpoint import load_tokenizer
 from codechoir.model.device import compute_dtype
-from codechoir.model.prompt_router import PromptRouter
+from codechoir.model.prompt_router import Fallback, PromptRouter
 
 
 class Refit:
@@ -139,7 +139,7 @@ class Refit:
             texts = {name: self._texts[name].prompts for name in languages}
             fitted = fit_prompt_router(texts, self._tokenizer, self._plan.trunk.decoder.vocabulary, self._config)
             columns, how = _columns(fitted.weight_FE, languages, experts), "refitted on documents of all languages"
-            return replace(fitted, weight_FE=columns), how
+            return self._with_fallback(replace(fitted, weight_FE=columns), fitted=True), how
         columns = _columns(old.weight_FE, self.before.experts, experts)
         new = [name for name in experts if name not in self.before.experts]
         how = (
@@ -150,7 +150,22 @@ class Refit:
             "others in proportion"
         )
         say(f"expert: prompt router: {how}")
-        return replace(old, weight_FE=columns), how
+        return self._with_fallback(replace(old, weight_FE=columns), fitted=False), how
+
+    def _with_fallback(self, router: PromptRouter, *, fitted: bool) -> PromptRouter:
+        """The fallback of before, where it can be kept and the config names no other."""
+        experts, old = list(self._plan.experts), self._prompt_router_before
+        if old.fallback is Fallback.UNIFORM and not fitted:
+            return router  # which has read nothing: any choice of experts would be chance
+        kept: dict[str, Any] = {}
+        if old.fallback is not Fallback.UNIFORM:
+            kept["prompt_fallback"] = str(old.fallback)
+        if old.fallback in (Fallback.GENERALIST, Fallback.TOP_2):
+            kept["prompt_confidence"] = old.confidence
+        if old.fallback is Fallback.GENERALIST and GENERALIST not in experts:
+            kept["prompt_fallback"] = "auto"
+        update = {key: value for key, value in kept.items() if key not in self._config.model_fields_set}
+        return with_fallback(router, experts, self._config.model_copy(update=update))
 
     def prompt_facts(self, documents: Path | None) -> dict[str, Any]:
         """What the manifest tells of the prompt router: on held-out documents, before and after."""

@@ -22,8 +22,10 @@ from codechoir.compose.description import parameters
 from codechoir.compose.experts import GENERALIST
 from codechoir.compose.moments import Moments, write_moments
 from codechoir.compose.plan import Form, Output, Part, Plan, plan
-from codechoir.compose.prompt_routers import PREFIX_LENGTHS, fit_prompt_router, unfitted_prompt_router
+from codechoir.compose.prompt_facts import prompt_router_facts
+from codechoir.compose.prompt_routers import fit_prompt_router, unfitted_prompt_router, with_fallback
 from codechoir.compose.proofs import prove
+from codechoir.compose.provenance import made_of
 from codechoir.compose.texts import RouterTexts, first_tokens
 from codechoir.compose.token_routers import ExpertStates, TokenRouters, fit_token_routers
 from codechoir.compose.weights import ReadAhead, Weights
@@ -32,6 +34,7 @@ from codechoir.documents import read_texts
 from codechoir.errors import ProofError, UserError
 from codechoir.model.checkpoint import load_tokenizer
 from codechoir.model.device import compute_dtype
+from codechoir.model.licences import copy_licence_files
 from codechoir.model.moe import copy_modelling_files, write_routing
 from codechoir.model.prompt_router import PromptRouter
 from codechoir.model.streaming import plan_shards, write_streaming
@@ -62,6 +65,7 @@ def compose(config: ComposeConfig, inputs: ComposeInputs, out: Path) -> Manifest
     folder.begin()
     facts: dict[str, Any] = {"experts": list(checked.experts), **parameters(checked)}
     facts["form"] = {"name": checked.form, "why": checked.why}
+    facts["made_of"] = made_of(checked.trunk.folder, {name: each.folder for name, each in checked.experts.items()})
     if inputs.documents is None:
         say("compose: no documents, so no routers are fitted: every token goes to all experts alike")
         weights, texts = write_model(out, checked, None, config), random_texts(checked, config)
@@ -98,16 +102,17 @@ class _Fit:
     def __init__(self, checked: Plan, texts: Mapping[str, RouterTexts], tokenizer: Any, config: ComposeConfig) -> None:
         self._plan, self._texts, self._config = checked, texts, config
         vocabulary = checked.trunk.decoder.vocabulary
-        self.prompt_router = fit_prompt_router(
-            {name: text.prompts for name, text in texts.items()}, tokenizer, vocabulary, config, len(checked.experts)
-        )
+        prompts = {name: text.prompts for name, text in texts.items()}
+        fitted = fit_prompt_router(prompts, tokenizer, vocabulary, config, len(checked.experts))
+        self.prompt_router = with_fallback(fitted, list(checked.experts), config)
+        self.states = ExpertStates(Weights(checked), compute_dtype("auto"))
         self._token_routers: TokenRouters | None = None
 
     def token_routers(self) -> TokenRouters:
         """The token routers, fitted on the first call."""
         if self._token_routers is None:
             self._token_routers = fit_token_routers(
-                ExpertStates(Weights(self._plan), compute_dtype("auto")),
+                self.states,
                 list(self._plan.experts),
                 {name: text.fit for name, text in self._texts.items()},
                 {name: text.calibration for name, text in self._texts.items()},
@@ -132,6 +137,7 @@ class Fit(Protocol):
     """Both routers of a composed model; the token routers are asked for last."""
 
     prompt_router: PromptRouter
+    states: ExpertStates  # its weights are read, and so compared, once
 
     def token_routers(self) -> TokenRouters:
         """The token routers; without sums in them, no moments are written."""
@@ -139,12 +145,13 @@ class Fit(Protocol):
 
 def write_model(out: Path, checked: Plan, fit: Fit | None, config: ComposeConfig) -> Weights:
     """Writes the folder; what it was made of, and how far the shared weights had drifted, is returned."""
-    weights = Weights(checked)
+    weights = fit.states.weights if fit else Weights(checked)
     outputs = {output.tensor.name: output for output in checked.outputs}
     names = list(checked.experts)
     vocabulary = checked.trunk.decoder.vocabulary
     prompt_router = fit.prompt_router if fit else unfitted_prompt_router(vocabulary, len(names), config)
     write_routing(out, checked.trunk.config, names, prompt_router)
+    copy_licence_files(checked.trunk.folder, out)
     if checked.form is Form.OWN:
         copy_modelling_files(out)
     shards = plan_shards([output.tensor for output in checked.outputs], config.shard_bytes)
@@ -180,34 +187,3 @@ def random_texts(checked: Plan, config: ComposeConfig) -> dict[str, torch.Tensor
     generator = torch.Generator().manual_seed(config.seed)
     shape = (1, config.proof_tokens)
     return {name: torch.randint(vocabulary, shape, generator=generator) for name in checked.experts}
-
-
-def prompt_router_facts(
-    router: PromptRouter, held_out: Mapping[str, list[torch.Tensor]], experts: list[str]
-) -> dict[str, Any]:
-    """Accuracy and confusion on held-out documents' beginnings, by prefix length in tokens."""
-    languages = list(held_out)
-    accuracy: dict[str, float] = {}
-    by_language: dict[str, dict[str, float]] = {name: {} for name in languages}
-    confusion: dict[str, dict[str, dict[str, float]]] = {}
-    for length in PREFIX_LENGTHS:
-        rows = {}
-        for name in languages:
-            prefixes = [document[:length] for document in held_out[name]]
-            chosen = router.probabilities(prefixes).argmax(dim=-1)
-            rows[name] = [float((chosen == expert).float().mean()) for expert in range(len(experts))]
-            by_language[name][str(length)] = round(rows[name][experts.index(name)], 5)
-        right = [rows[name][experts.index(name)] for name in languages]
-        accuracy[str(length)] = round(sum(right) / len(languages), 5)
-        confusion[str(length)] = {name: dict(zip(experts, map(_round, row), strict=True)) for name, row in rows.items()}
-    return {
-        "accuracy": accuracy,
-        "accuracy_by_language": by_language,
-        "confusion": confusion,
-        "documents": {name: len(documents) for name, documents in held_out.items()},
-        "temperature": router.temperature,
-    }
-
-
-def _round(share: float) -> float:
-    return round(share, 4)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, Self
 
@@ -32,7 +33,8 @@ class RouterTexts:
         random.Random(config.seed).shuffle(texts)
         texts = in_turn(texts)  # no large package speaks for its language
         prompts = texts[: config.prompt_documents]
-        sequences = list(_sequences(texts, tokenizer, config))
+        wanted = config.fit_sequences + config.calibration_sequences
+        sequences = list(islice(sequences_of(texts, tokenizer, config.sequence_length), wanted))
         if len(sequences) < 2 or len(prompts) < 5:
             raise InputError(
                 "too little text to fit routers on",
@@ -51,13 +53,15 @@ def first_tokens(texts: list[Text], tokenizer: Any) -> list[torch.Tensor]:
     return [torch.tensor(document) for document in ids if document]
 
 
-def _sequences(texts: list[Text], tokenizer: Any, config: ComposeConfig) -> Iterator[torch.Tensor]:
-    """At most one sequence a document, so that many documents are seen; short documents are joined."""
-    separator, rest, num_made = separator_id(tokenizer), [], 0
+def sequences_of(texts: list[Text], tokenizer: Any, length: int) -> Iterator[torch.Tensor]:
+    """At most one sequence a document, so that many documents are seen; short documents are joined.
+
+    No document is in two sequences. Each is (`length`) token ids; a document begins with the separator.
+    """
+    separator = separator_id(tokenizer)
+    rest: list[int] = []
     for text in texts:
         rest += [separator, *tokenizer(text.content, add_special_tokens=False, verbose=False)["input_ids"]]
-        if len(rest) >= config.sequence_length:
-            yield torch.tensor(rest[: config.sequence_length])
-            rest, num_made = [], num_made + 1
-        if num_made == config.fit_sequences + config.calibration_sequences:
-            return
+        if len(rest) >= length:
+            yield torch.tensor(rest[:length])
+            rest = []

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch.nn import functional
@@ -127,12 +128,12 @@ def _progress(label: str, sequences: Mapping[str, torch.Tensor]) -> Progress:
     return Progress(label, sum(tokens.numel() for tokens in sequences.values()), "tokens")
 
 
-@dataclass(frozen=True, slots=True)
 class ExpertStates:
     """What the routers read as each expert, dense, runs over tokens; one layer of it is in memory at a time."""
 
-    weights: Weights
-    dtype: torch.dtype
+    def __init__(self, weights: Weights, dtype: torch.dtype) -> None:
+        self.weights, self._dtype = weights, dtype
+        self._model: Any = None  # a skeleton, which holds no weights between calls
 
     @torch.no_grad()
     def __call__(self, language: str, tokens_NT: torch.Tensor, use: Use) -> None:
@@ -144,13 +145,18 @@ class ExpertStates:
         def read(name: str) -> torch.Tensor:
             return self.weights.shared(name) if name in shared else expert.read(name)
 
-        model = skeleton(plan.trunk.config)
+        model = self._model = self._model or skeleton(plan.trunk.config)
+        handles = []
         for position, layer in enumerate(plan.layers):
 
             def hook(_: torch.nn.Module, inputs: tuple[torch.Tensor, ...], position: int = position) -> None:
                 use(position, inputs[0].flatten(0, 1).float())
 
             module = model.get_submodule(f"{family.layers}.{layer}.{family.feed_forward}")
-            module.register_forward_pre_hook(hook)
-        with reading_by_layer(model, family.layers, read, self.dtype, head=False):
-            model.base_model(input_ids=tokens_NT.to(compute_device()), use_cache=False)
+            handles.append(module.register_forward_pre_hook(hook))
+        try:
+            with reading_by_layer(model, family.layers, read, self._dtype, head=False):
+                model.base_model(input_ids=tokens_NT.to(compute_device()), use_cache=False)
+        finally:
+            for handle in handles:
+                handle.remove()

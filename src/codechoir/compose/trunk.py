@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from codechoir.compose.names import NamedTensors, Names, named, names_of
 from codechoir.errors import IncompatibleModelError
 from codechoir.model.checkpoint import TensorSpec, full_config, open_checkpoint
 from codechoir.model.families import Decoder, Family, decoder_of, family_of
 from codechoir.model.inspection import build_on_meta
+from codechoir.model.names import NamedTensors, Names, named, names_of
 
 
 @dataclass(frozen=True, slots=True)

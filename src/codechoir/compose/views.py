@@ -15,7 +15,6 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from codechoir.compose.experts import Expert, Kind
-from codechoir.compose.names import NamedTensors, Names, names_of
 from codechoir.compose.trunk import Trunk
 from codechoir.errors import InputError
 from codechoir.model.checkpoint import Checkpoint, TensorSpec
@@ -27,6 +26,7 @@ from codechoir.model.moe import (
     open_composed,
     packed_parts,
 )
+from codechoir.model.names import NamedTensors, Names, names_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +112,12 @@ class ComposedView:
 
 def view_composed(folder: Path) -> ComposedView:
     """Opens a composed folder. Raises InputError where it is none, or lacks a tensor that its sidecar tells of."""
-    composed = open_composed(folder)
+    return view_of(open_composed(folder))
+
+
+def view_of(composed: Composed) -> ComposedView:
+    """The view of a composed folder that is open. Raises InputError as `view_composed` does."""
+    folder = composed.checkpoint.folder
     names = names_of(build_on_meta(composed.dense_config, folder))
     specs = composed.checkpoint.specs()
     checkpoints = {name: _checkpoint(composed, specs, number) for number, name in enumerate(composed.experts)}

@@ -2,7 +2,7 @@
 
 In: a plan. Out: each output tensor's values, and how far the experts' shared weights had drifted from the base's. A
 weight that is not finite, or that differs where the policy wants it equal, is refused with its file and tensor. Holds
-one tensor (of a packed one: one expert's part) at a time and reads every source tensor once.
+one tensor (of a packed one: one expert's part) at a time.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ class Weights:
 
     plan: Plan
     drift: dict[str, dict[str, Drift]] = field(default_factory=dict)
+    _as_base: set[str] = field(default_factory=set)  # shared tensors that were compared and are the base's
 
     def read(self, output: Output) -> torch.Tensor | Iterator[torch.Tensor]:
         """A shared tensor, one expert's, or the parts of a packed one. Routers are not made here."""
@@ -65,9 +66,11 @@ class Weights:
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     def shared(self, name: str) -> torch.Tensor:
-        """A shared tensor as the policy has it, every model's version checked and compared."""
+        """A shared tensor as the policy has it, every model's version checked and compared when it is first read."""
         trunk = self.plan.trunk
         base = trunk.tensors.read(name)
+        if name in self._as_base:
+            return base
         _require_finite(base, name, trunk.tensors.files[name], "the base")
         for second, first in trunk.names.tied.items():
             if first == name and second in trunk.tensors.files:
@@ -79,6 +82,7 @@ class Weights:
                 difference = own.to(torch.float64) - base.to(torch.float64)
                 total = difference if total is None else total.add_(difference)
         if total is None:
+            self._as_base.add(name)
             return base
         return (base.to(torch.float64) + total / len(self.plan.experts)).to(base.dtype)
 

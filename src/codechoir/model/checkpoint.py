@@ -20,12 +20,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from codechoir.artifacts import disk_full_told, write_json
-from codechoir.errors import IncompatibleModelError, InputError
+from codechoir.errors import IncompatibleModelError, InputError, ToolMissingError
 from codechoir.records import read_json
 
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
 CHECKSUMS = "checksums.json"
+ADAPTER_CONFIG = "adapter_config.json"  # PEFT's
 TOKENIZER_FILES = (
     "tokenizer.json",
     "tokenizer_config.json",
@@ -233,9 +234,12 @@ def load_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
 def load_model(folder: Path, dtype: torch.dtype) -> Any:
     """The transformers causal LM of a folder, on the CPU, in evaluation mode, without remote code.
 
-    Raises IncompatibleModelError where transformers does not know the model or its config, InputError where tensors are
+    A PEFT adapter is merged into its base, whose path may be relative to the adapter's folder. Raises
+    IncompatibleModelError where transformers does not know the model or its config, InputError where tensors are
     missing or of another shape: transformers would leave those random.
     """
+    if (folder / ADAPTER_CONFIG).exists():
+        return _load_adapted(folder, dtype)
     from huggingface_hub.errors import StrictDataclassError
     from transformers import AutoModelForCausalLM
 
@@ -262,6 +266,21 @@ def load_model(folder: Path, dtype: torch.dtype) -> Any:
             next_step="copy or download the model again",
         )
     return model.eval()
+
+
+def _load_adapted(folder: Path, dtype: torch.dtype) -> Any:
+    try:
+        from peft import PeftModel
+    except ImportError:
+        raise ToolMissingError(
+            "an adapter is read with PEFT, which is not installed", next_step="pip install 'codechoir[peft]'"
+        ) from None
+    settings = read_json(folder / ADAPTER_CONFIG)
+    base = settings.get("base_model_name_or_path") if isinstance(settings, dict) else None
+    if not base:
+        raise InputError("the adapter does not tell its base", seen=folder / ADAPTER_CONFIG)
+    model = load_model((folder / str(base)).resolve(), dtype)
+    return PeftModel.from_pretrained(model, str(folder)).merge_and_unload().eval()
 
 
 def model_config(config: Mapping[str, Any], where: object) -> Any:

@@ -79,8 +79,12 @@ class OptimiserConfig(Config):
     """AdamW and its learning rate's schedule."""
 
     learning_rate: float = Field(3e-4, gt=0, description="peak learning rate of AdamW")
-    final_learning_rate: float = Field(0.1, ge=0, le=1, description="share of the peak left at the end of the cosine")
+    schedule: Literal["cosine", "linear", "warmup-stable-decay"] = Field(
+        "cosine", description="how the learning rate falls after its warm-up"
+    )
+    final_learning_rate: float = Field(0.1, ge=0, le=1, description="share of the peak left at the schedule's end")
     warmup: float = Field(0.1, ge=0, lt=1, description="share of the steps that warm up")
+    decay: float = Field(0.2, gt=0, le=1, description="warmup-stable-decay: share of the steps that decay, at the end")
     weight_decay: float = Field(0.0, ge=0, description="AdamW's decoupled weight decay")
     beta1: float = Field(0.9, ge=0, lt=1, description="AdamW's first moment decay")
     beta2: float = Field(0.95, ge=0, lt=1, description="AdamW's second moment decay")

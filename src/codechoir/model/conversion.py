@@ -16,6 +16,7 @@ import torch
 from codechoir.console import say
 from codechoir.errors import InputError
 from codechoir.model.checkpoint import write_checkpoint
+from codechoir.model.licences import write_readme
 
 CONVERSION_VERSION = 1  # part of a cached folder's name
 
@@ -42,7 +43,8 @@ def convert_gguf(file: Path, folder: Path) -> None:
     tensors = {name: tensor.to(torch.bfloat16) for name, tensor in quantised.state_dict().items()}
     if config.get("tie_word_embeddings"):
         tensors.pop("lm_head.weight", None)
-    _save(folder, tokenizer, config, tensors)
+    licence = _gguf_text(file, "general.license")
+    _save(folder, tokenizer, config, tensors, {"license": licence, "model_name": file.stem} if licence else None)
 
 
 def make_random(layers: int, width: int, seed: int, folder: Path) -> None:
@@ -79,13 +81,21 @@ def make_random(layers: int, width: int, seed: int, folder: Path) -> None:
     _save(folder, tokenizer, config.to_dict() | {"architectures": ["LlamaForCausalLM"], "dtype": "float32"}, tensors)
 
 
-def _save(folder: Path, tokenizer: Any, config: dict[str, Any], tensors: dict[str, torch.Tensor]) -> None:
-    """Writes a model folder that appears whole."""
+def _save(
+    folder: Path,
+    tokenizer: Any,
+    config: dict[str, Any],
+    tensors: dict[str, torch.Tensor],
+    front_matter: dict[str, str] | None = None,
+) -> None:
+    """Writes a model folder that appears whole, with a README.md where there is something to say in it."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".convert-") as scratch:
         whole = Path(scratch) / "model"
         tokenizer.save_pretrained(whole)
         write_checkpoint(whole, config, tensors, tokenizer=whole)
+        if front_matter:
+            write_readme(whole, front_matter)
         shutil.rmtree(folder, ignore_errors=True)
         whole.rename(folder)
 
@@ -97,7 +107,7 @@ def _set_pre_tokenizer(file: Path, tokenizer: Any) -> None:
     """
     from tokenizers import pre_tokenizers
 
-    if _pre_tokenizer_name(file) == "smollm":
+    if _gguf_text(file, "tokenizer.ggml.pre") == "smollm":
         tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
             [
                 pre_tokenizers.Digits(individual_digits=True),
@@ -106,8 +116,8 @@ def _set_pre_tokenizer(file: Path, tokenizer: Any) -> None:
         )
 
 
-def _pre_tokenizer_name(file: Path) -> str:
+def _gguf_text(file: Path, key: str) -> str:
     from gguf import GGUFReader
 
-    field = GGUFReader(file).get_field("tokenizer.ggml.pre")
+    field = GGUFReader(file).get_field(key)
     return str(field.contents()) if field else ""

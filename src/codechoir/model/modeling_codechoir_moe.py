@@ -26,7 +26,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
 from .configuration_codechoir_moe import CodechoirMoeConfig
 from .prompt_router import PromptRouter, find_prompt_router, save_prompt_router
-from .routing_codechoir_moe import Mixture, Route, Routing
+from .routing_codechoir_moe import Mixture, Route, Routing, top_k_in_training
 
 
 class Experts(nn.Module):
@@ -178,6 +178,7 @@ class ExpertBlock(nn.Module):
         self.router = Router(len(config.experts), width)
         self.experts = _EXPERTS[told["gate"] is not None, bool(told["has_bias"])](config, width, inner)
         self.route = route
+        self.choice_bias_E: torch.Tensor | None = None  # in training alone
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """The routed feed-forward output, shaped as the input (..., D)."""
@@ -204,6 +205,8 @@ class ExpertBlock(nn.Module):
     def _top_k(self, x_ND: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Mixtral's rule (arXiv 2401.04088, section 2.1): softmax, top-k, renormalised."""
         logits_NE = self.router(x_ND).float()
+        if self.training:
+            return top_k_in_training(logits_NE, self.route.top_k, self.choice_bias_E)
         if self.route.top_k == 1:  # renormalised, a single weight is 1
             chosen_N1 = logits_NE.argmax(dim=-1, keepdim=True)
             return torch.ones(chosen_N1.shape, device=x_ND.device), chosen_N1
@@ -231,6 +234,8 @@ class ExpertBlock(nn.Module):
         assert counts_BE is not None
         with torch.no_grad():
             weights_NK, chosen_NK = weights_NK.to(counts_BE.device), chosen_NK.to(counts_BE.device)
+            if self.route.trace is not None:
+                self.route.trace.append(chosen_NK[:, 0])
             if self.route.mask_BT is not None:
                 weights_NK = weights_NK * self.route.mask_BT.reshape(-1, 1)
             shares_BX = weights_NK.reshape(len(counts_BE), -1)
@@ -321,12 +326,7 @@ class CodechoirMoeForCausalLM(PreTrainedModel, GenerationMixin):  # type: ignore
 
     def shares(self) -> list[dict[str, float]]:
         """For each sequence of the batch: expert -> share of the routing decisions so far."""
-        decided_BE = self.route.weights_BE if self.route.counts_BE is None else self.route.counts_BE
-        if decided_BE is None:
-            return []
-        shares_BE = decided_BE / decided_BE.sum(dim=1, keepdim=True).clamp_min(1e-9)
-        rows = shares_BE.tolist()
-        return [{name: round(share, 4) for name, share in zip(self.experts, row, strict=True) if share} for row in rows]
+        return self.route.shares(self.experts)
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     @torch.no_grad()
@@ -339,7 +339,7 @@ class CodechoirMoeForCausalLM(PreTrainedModel, GenerationMixin):  # type: ignore
         route.mask_BT = None if mask_BT is None else mask_BT[:, -num_tokens:]
         if route.routing is Routing.HASH:
             route.by_hash(input_ids, len(self.experts))
-        if cache is not None and int(cache.get_seq_length()) > 0:
+        if route.held or (cache is not None and int(cache.get_seq_length()) > 0):
             return
         route.weights_BE = route.counts_BE = None
         if route.routing is Routing.TOKEN or route.routing is Routing.HASH:
@@ -367,8 +367,7 @@ class CodechoirMoeForCausalLM(PreTrainedModel, GenerationMixin):  # type: ignore
         prefixes = list(input_ids_BT)
         if mask_BT is not None:
             prefixes = [row[mask.bool()] for row, mask in zip(input_ids_BT, mask_BT, strict=True)]
-        chosen = self.prompt_router.probabilities(prefixes).argmax(dim=-1)
-        return functional.one_hot(chosen, len(self.experts)).float()
+        return self.prompt_router.routes(prefixes)
 
     def prepare_inputs_for_generation(
         self, input_ids: torch.Tensor, attention_mask: Any = None, inputs_embeds: Any = None, **kwargs: Any

@@ -113,7 +113,7 @@ def open_composed(folder: Path) -> Composed:
     try:
         dense_config, experts = routing["dense_config"], tuple(routing["experts"])
         router = PromptRouter.restore(routing["prompt_router"], tensors)
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise InputError(
             "the routing sidecar is damaged", seen=f"{folder / ROUTING_JSON}: {error}", next_step="compose again"
         ) from None

@@ -7,7 +7,8 @@ Shapes: B sequences, T tokens, N = B x T, E experts.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from enum import StrEnum
 
 import torch
@@ -45,6 +46,8 @@ class Route:
         self.mask_BT: torch.Tensor | None = None  # 1 where a token counts
         self.counts_BE: torch.Tensor | None = None  # token and hash routing: decisions so far, weighted
         self.pending: list[int] = []  # fixed routing: each sequence's expert, by the caller
+        self.held = False  # the caller has set the routes of the sequences in the cache; forward sets none
+        self.trace: list[torch.Tensor] | None = None  # token and hash routing: each layer's first choices (N), if asked
 
     def by_sequence(self, weights_BE: torch.Tensor) -> None:
         """Sets each sequence's weight of each expert, float32; an expert of weight 0 is not run."""
@@ -68,3 +71,46 @@ class Route:
             self.by_sequence(self.weights_BE[rows.to(self.weights_BE.device)])
         if self.counts_BE is not None:
             self.counts_BE = self.counts_BE[rows.to(self.counts_BE.device)]
+
+    def join(self, other: Route) -> None:
+        """Puts the sequences of `other`, routed alike, below these."""
+        if self.weights_BE is not None and other.weights_BE is not None:
+            self.by_sequence(torch.cat([self.weights_BE, other.weights_BE]))
+        if self.counts_BE is not None and other.counts_BE is not None:
+            self.counts_BE = torch.cat([self.counts_BE, other.counts_BE])
+
+    @contextmanager
+    def led_by(self, other: Route) -> Iterator[None]:
+        """Holds the routes of `other`, one running batch among others, for the forward passes within."""
+        own = dict(vars(self))
+        vars(self).update(vars(other) | {"held": True})
+        try:
+            yield
+        finally:
+            vars(self).update(own)
+
+    def shares(self, experts: Sequence[str]) -> list[dict[str, float]]:
+        """For each sequence: expert -> share of the routing decisions so far."""
+        decided_BE = self.weights_BE if self.counts_BE is None else self.counts_BE
+        if decided_BE is None:
+            return []
+        shares_BE = decided_BE / decided_BE.sum(dim=1, keepdim=True).clamp_min(1e-9)
+        rows = shares_BE.tolist()
+        return [{name: round(share, 4) for name, share in zip(experts, row, strict=True) if share} for row in rows]
+
+
+def top_k_in_training(
+    logits_NE: torch.Tensor, top_k: int, bias_E: torch.Tensor | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mixtral's rule with a gradient for every router: weights (N, K) and experts (N, K).
+
+    A single weight is 1 and has the gradient of its probability (straight through, arXiv 1308.3432), since renormalised
+    it would have none. `bias_E` is added to the probabilities for the choice alone (arXiv 2408.15664, eq. 3).
+    """
+    probabilities_NE = torch.softmax(logits_NE, dim=-1)
+    scores_NE = probabilities_NE if bias_E is None else probabilities_NE + bias_E
+    chosen_NK = scores_NE.topk(top_k, dim=-1).indices
+    weights_NK = probabilities_NE.gather(-1, chosen_NK)
+    if top_k == 1:
+        return 1 + (weights_NK - weights_NK.detach()), chosen_NK
+    return weights_NK / weights_NK.sum(dim=-1, keepdim=True), chosen_NK

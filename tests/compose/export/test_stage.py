@@ -12,7 +12,7 @@ from codechoir.artifacts import damaged_outputs, read_manifest
 from codechoir.compose.export import stage
 from codechoir.compose.export.source import Source
 from codechoir.compose.export.stage import ExportRequest, export
-from codechoir.errors import ChecksumError, ConfigError, IncompatibleModelError, ProofError
+from codechoir.errors import ChecksumError, ConfigError, IncompatibleModelError, InputError, ProofError
 from codechoir.model.checkpoint import load_model, load_tokenizer
 from codechoir.model.moe import Routing, load_composed, open_composed
 from codechoir.model.streaming import verify
@@ -105,11 +105,37 @@ def test_what_does_not_give_the_sources_logits_is_removed(made, tmp_path, monkey
     else:
         real = Source.expert
         monkeypatch.setattr(
-            Source, "expert", lambda own, index, layer, name: real(own, index, layer, name) * (2 if index == 1 else 1)
+            Source, "expert", lambda own, index, name: real(own, index, name) * (2 if index == 1 else 1)
         )
     with pytest.raises(ProofError):
         export(made("llama")[0], ExportRequest(target), tmp_path / "out")
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["unfinished.json"]
+
+
+def test_scores_are_those_of_the_run_unless_a_file_is_named(made, tmp_path, capsys):
+    def write(path, model, value):
+        figures = {"value": value, "low": value, "high": value, "count": 1, "clusters": 1}
+        score = {"model": model, "language": "java", "metric": "pass@1"} | figures
+        path.write_text(json.dumps({"scores": [score]}))
+
+    run, request = tmp_path / "run", ExportRequest("dense", "java", compare=False)
+    composed = shutil.copytree(made("llama")[0], run / "compose")
+    (run / "recipe.yaml").write_text("")
+    (run / "evaluate").mkdir()
+    write(run / "evaluate" / "scores.json", "expert-java", 0.25)
+    export(composed, request, tmp_path / "out")
+    assert "| java | 0.250 [" in (tmp_path / "out" / "README.md").read_text()
+    write(run / "evaluate" / "scores.json", "expert-cpp", 0.25)
+    export(composed, request, tmp_path / "out")
+    assert "## Scores" not in (tmp_path / "out" / "README.md").read_text()
+    assert "the card is without scores" in capsys.readouterr().err
+    write(tmp_path / "scores.json", "expert-java", 0.5)
+    export(composed, replace(request, scores=tmp_path / "scores.json"), tmp_path / "out")
+    assert "| java | 0.500 [" in (tmp_path / "out" / "README.md").read_text()
+    write(tmp_path / "scores.json", "expert-cpp", 0.5)
+    with pytest.raises(InputError, match="no scores of this model"):
+        export(composed, replace(request, scores=tmp_path / "scores.json"), tmp_path / "other")
+    assert not (tmp_path / "other").exists()
 
 
 def test_a_licence_text_goes_with_the_weights(made, tmp_path):

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,6 @@ from codechoir.data.corpus.sampling import (
     neyman,
     sample_plan,
     sample_rank,
-    smallest,
 )
 from codechoir.errors import ConfigError
 
@@ -192,6 +192,11 @@ def test_the_interval_covers_as_stated_with_the_design_effect_and_not_without() 
     (plan,) = sample_plan([stratum(*[[0.0] * size] * 20000)], config(precision=0.04, rho=rho))
     assert coverage(math.ceil(plan.required / size), size, rho, 0.04) == pytest.approx(0.95, abs=0.015)
     assert coverage(math.ceil(plan.n0 / size), size, rho, 0.04) < 0.65
+
+
+def smallest(keys: Iterable[str], seed: int, count: int) -> set[str]:
+    """The keys that a sample of this size takes."""
+    return set(sorted(keys, key=lambda key: (sample_rank(seed, key), key))[:count])
 
 
 def test_files_chosen_by_rank_cover_at_least_as_stated() -> None:

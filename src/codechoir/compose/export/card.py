@@ -1,12 +1,13 @@
 """What an export says of itself: README.md, a model card as the hub reads it, and Ollama's Modelfile for GGUF.
 
-In: the composed model, what its folder tells (manifest, licence), the comparison's figures. Says only what is known:
-a licence that the folder does not tell is named as unknown, and a program that cannot run the format is not named.
+In: the composed model, what its folder tells (manifest, licences), the comparison's figures, the model's scores. Says
+only what is known: a licence that no folder tells is named as unknown, and a program that cannot run the format is not
+named.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -14,13 +15,14 @@ from typing import Any
 
 import yaml
 
-from codechoir.artifacts import MANIFEST
+from codechoir.compose.experts import GENERALIST
+from codechoir.compose.export.scores import scores_in_words
 from codechoir.compose.export.source import Source
-from codechoir.errors import InputError
+from codechoir.compose.provenance import facts_of, recorded
+from codechoir.model.licences import origin_of
 from codechoir.model.moe import Routing, active_parameters
-from codechoir.records import read_json
+from codechoir.records import Score
 
-_LICENCE_FILES = ("LICENSE", "LICENSE.txt", "LICENSE.md", "LICENCE", "COPYING")
 # Dense models that vLLM and llama.cpp's converter are known to take.
 _WELL_KNOWN = ("llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "starcoder2", "phi", "gpt_bigcode", "olmo2")
 
@@ -35,10 +37,11 @@ class Card:
     expert: str | None
     file: str | None
     figures: Mapping[str, Any]
+    scores: Sequence[Score] = ()
 
     def text(self) -> str:
         """README.md."""
-        licence, licence_told = _licence(self.source.folder)
+        licence, licence_told = _licence(self.source.folder, self.expert)
         head = {
             "license": licence,
             "library_name": "gguf" if self.file else "peft" if self.format == "peft" else "transformers",
@@ -49,6 +52,7 @@ class Card:
             f"---\n{yaml.safe_dump(head, sort_keys=False)}---",
             f"# {self.name}",
             self._made_of(),
+            *(["## Scores\n\n" + scores_in_words(self.scores, self.expert)] if self.scores else []),
             "## How far it is from its source\n\n" + self._compared(),
             "## Proofs of the composition\n\n" + _proofs(self.source.folder),
             "## Licences\n\n" + licence_told,
@@ -145,39 +149,58 @@ def dense_width(dense: Mapping[str, Any]) -> Any:
     return dense.get("hidden_size") or dense.get("n_embd")
 
 
-def _licence(folder: Path) -> tuple[str, str]:
-    """The licence for the card's head, and what is told of it."""
-    for name in _LICENCE_FILES:
-        if (folder / name).is_file():
-            return "other", f"As {name} of the composed model's folder says; it is copied beside this file."
-    readme = folder / "README.md"
-    head = readme.read_text(encoding="utf-8").split("---\n") if readme.is_file() else []
-    if len(head) > 2 and not head[0].strip():
-        try:
-            told = yaml.safe_load(head[1])
-        except yaml.YAMLError:
-            told = None
-        if isinstance(told, dict) and isinstance(told.get("license"), str):
-            return told["license"], f"{told['license']}, as the composed model's own card says."
-    return (
-        "unknown",
-        "The composed model's folder tells no licence. The weights carry that of the base model, and what the experts "
-        "were trained on may add terms: find both out before you pass this on.",
-    )
+def _licence(folder: Path, expert: str | None) -> tuple[str, str]:
+    """The licence for the card's head, and what is told of it: of base and experts, or where none is known, so.
+
+    A card of the composed folder's own goes before what its manifest says of its parts.
+    """
+    own, told = origin_of(folder), recorded(folder)
+    if own.licence not in (None, "other"):
+        return str(own.licence), f"{own.licence}, as the composed model's own card says."
+    if not told:
+        if own.licence_files:
+            return "other", _texts(own.licence_files)
+        return "unknown", _UNKNOWN
+    parts = {"the base": told["base"]} | {
+        f"the expert for {name}": told["experts"].get(name, {})
+        for name in ([expert] if expert else told["experts"])
+        if name != GENERALIST
+    }
+    licences = {name: part.get("licence") for name, part in parts.items()}
+    lines = [
+        f"- {name} ({part.get('name')}"
+        + (f", from {part['base_model']}" if part.get("base_model") else "")
+        + f"): {licences[name] or 'tells none'}"
+        for name, part in parts.items()
+    ]
+    known = {licence for licence in licences.values() if licence}
+    if len(known) == 1 and licences["the base"]:
+        head = str(licences["the base"])
+    else:
+        head = "other" if known or own.licence_files else "unknown"
+    if None in licences.values():
+        lines.append(f"\n{_UNKNOWN if not known else _SOME_UNKNOWN}")
+    if own.licence_files:
+        lines.append("\n" + _texts(own.licence_files))
+    return head, "As the folders that it was composed of tell:\n\n" + "\n".join(lines)
 
 
-def licence_files(folder: Path) -> list[Path]:
-    """The licence texts that go with the weights."""
-    return [folder / name for name in _LICENCE_FILES if (folder / name).is_file()]
+_UNKNOWN = (
+    "The composed model's folder tells no licence. The weights carry that of the base model, and what the experts "
+    "were trained on may add terms: find both out before you pass this on."
+)
+_SOME_UNKNOWN = (
+    "Weights carry the licence of the base that they branched from, and what they were trained on may add terms: find "
+    "out what is not told before you pass this on."
+)
+
+
+def _texts(files: Sequence[str]) -> str:
+    return f"The text is in {', '.join(files)}, copied beside this file from the composed model's folder."
 
 
 def _proofs(folder: Path) -> str:
-    path = folder / MANIFEST
-    try:
-        facts = read_json(path).get("facts") or {} if path.is_file() else {}
-    except (InputError, AttributeError):
-        facts = {}
-    proofs = facts.get("proofs") if isinstance(facts, dict) else None
+    proofs = facts_of(folder).get("proofs")
     if not isinstance(proofs, dict):
         return "None are on record: the composed model's folder has no manifest that tells them."
     fixed = proofs.get("fixed_route") or {}

@@ -226,7 +226,7 @@ def _of_source(source: Source, name: str) -> torch.Tensor:
         if name == router_name(source.family, layer):
             return source.router(layer).to(torch.float32)
         if parts := packed_parts(source.family, layer).get(name):
-            rows = [[source.expert(index, layer, part) for part in parts] for index in range(len(source.experts))]
+            rows = [[source.expert(index, part) for part in parts] for index in range(len(source.experts))]
             return torch.stack([torch.cat(row) for row in rows]).to(torch.float32)
     raise ProofError("the GGUF file holds a tensor that the source does not", seen=name)
 

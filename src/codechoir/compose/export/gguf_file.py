@@ -101,9 +101,9 @@ def plan_gguf(source: Source, quantise: Quantise) -> GgufPlan:
     for layer in source.layers:
         for role, exps in EXPERT_NAMES.items():
             dense_name = f"{source.family.feed_forward_prefix(layer)}{getattr(source.family, role)}.weight"
-            spec = source.expert_spec(layer, dense_name)
+            spec = source.expert_spec(dense_name)
             shape = (len(source.experts), *spec.shape)
-            parts = partial(_experts, source, layer, dense_name)
+            parts = partial(_experts, source, dense_name)
             tensors.append(GgufTensor(f"blk.{layer}.{exps}.weight", shape, _kind(spec, quantise), parts))
         router = source.router_spec(layer).shape
         name = f"blk.{layer}.ffn_gate_inp.weight"
@@ -228,9 +228,9 @@ def _shared(source: Source, name: str, heads: int | None) -> Iterator[torch.Tens
     yield values if heads is None else neighbouring(values, heads)
 
 
-def _experts(source: Source, layer: int, dense_name: str) -> Iterator[torch.Tensor]:
+def _experts(source: Source, dense_name: str) -> Iterator[torch.Tensor]:
     for index in range(len(source.experts)):
-        yield source.expert(index, layer, dense_name)
+        yield source.expert(index, dense_name)
 
 
 def _router(source: Source, layer: int) -> Iterator[torch.Tensor]:

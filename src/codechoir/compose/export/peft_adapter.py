@@ -39,11 +39,11 @@ class AdapterPlan:
     rank: int | None
     base: Trunk | None
 
-    def base_feed_forward(self, layer: int, name: str) -> torch.Tensor:
+    def base_feed_forward(self, name: str) -> torch.Tensor:
         """The base's own version of a feed-forward tensor."""
         if self.base is not None:
             return self.base.tensors.read(name)
-        return self.source.expert(self.source.experts.index(GENERALIST), layer, name)
+        return self.source.expert(self.source.experts.index(GENERALIST), name)
 
     def base_model(self) -> Any:
         """The dense base in float32, for the adapter to be put on."""
@@ -51,7 +51,7 @@ class AdapterPlan:
         tensors = {name: source.read(name).to(torch.float32) for name in source.shared}
         for layer in source.layers:
             for name in source.family.feed_forward_names(layer):
-                tensors[name] = self.base_feed_forward(layer, name).to(torch.float32)
+                tensors[name] = self.base_feed_forward(name).to(torch.float32)
         return dense_from_tensors(dict(source.dense_config), tensors, torch.float32)
 
 
@@ -71,7 +71,7 @@ def plan_peft(source: Source, expert: str | None, rank: int | None, base: Path |
     trunk = open_trunk(base)
     shapes = {name: spec.shape for name, spec in source.shared.items()}
     for layer in source.layers:
-        shapes |= {name: source.expert_spec(layer, name).shape for name in source.family.feed_forward_names(layer)}
+        shapes |= {name: source.expert_spec(name).shape for name in source.family.feed_forward_names(layer)}
     for name in sorted(shapes.keys() | trunk.specs.keys()):
         held = trunk.specs[name].shape if name in trunk.specs else "nowhere"
         if shapes.get(name) != held:
@@ -87,7 +87,7 @@ def write_adapter(plan: AdapterPlan, folder: Path) -> dict[str, Any]:
     lost, where = 0.0, ""
     for layer in source.layers:
         for name in source.family.feed_forward_names(layer):
-            own, base = source.expert(plan.expert, layer, name), plan.base_feed_forward(layer, name)
+            own, base = source.expert(plan.expert, name), plan.base_feed_forward(name)
             if name.endswith(".bias"):
                 if not torch.equal(own, base):
                     raise cannot(source, "peft", f"{name} differs from the base's, and no pair of matrices tells that")

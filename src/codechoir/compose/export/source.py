@@ -2,29 +2,25 @@
 
 In: what the compose stage wrote. Out: shared tensors by the dense model's names, each expert's feed-forward tensors by
 the dense names that they had, each layer's router. A tensor that is missing, or that nothing accounts for, is refused
-by name before anything is written. Holds one stored tensor at a time.
+by name before anything is written. Reads one expert's tensor at a time.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from codechoir.compose.names import names_of
+from codechoir.compose.views import ExpertCheckpoint, view_of
 from codechoir.errors import ConfigError, IncompatibleModelError, InputError
 from codechoir.model.checkpoint import TensorSpec, full_config, model_config
 from codechoir.model.families import Family
 from codechoir.model.inspection import build_on_meta
-from codechoir.model.moe import (
-    Composed,
-    mixtral_expert_name,
-    open_composed,
-    packed_parts,
-)
+from codechoir.model.moe import Composed, open_composed
+from codechoir.model.names import names_of
 
 
 @dataclass(slots=True)
@@ -36,8 +32,8 @@ class Source:
     layers: tuple[int, ...]
     top_k: int
     shared: Mapping[str, TensorSpec]
+    checkpoints: tuple[ExpertCheckpoint, ...]  # the experts as dense models, in their order
     _specs: Mapping[str, TensorSpec]
-    _held: tuple[str, torch.Tensor] | None = field(default=None)
 
     @property
     def folder(self) -> Path:
@@ -75,22 +71,13 @@ class Source:
             )
         return self.experts.index(name)
 
-    def expert_spec(self, layer: int, dense_name: str) -> TensorSpec:
-        """Number format and shape of one expert's tensor."""
-        if self.is_mixtral:
-            return self._specs[mixtral_expert_name(self.family, layer, 0, dense_name)]
-        packed, parts = _packed(self.family, layer, dense_name)
-        stored = self._specs[packed]
-        return TensorSpec(stored.dtype, (stored.shape[1] // len(parts), *stored.shape[2:]))
+    def expert_spec(self, dense_name: str) -> TensorSpec:
+        """Number format and shape of one expert's tensor; all experts' are the same."""
+        return self.checkpoints[0].spec_of[dense_name]
 
-    def expert(self, index: int, layer: int, dense_name: str) -> torch.Tensor:
+    def expert(self, index: int, dense_name: str) -> torch.Tensor:
         """One expert's tensor, by the name that it has in the dense model."""
-        if self.is_mixtral:
-            return self.read(mixtral_expert_name(self.family, layer, index, dense_name))
-        packed, parts = _packed(self.family, layer, dense_name)
-        rows = self._specs[packed].shape[1] // len(parts)
-        first = rows * parts.index(dense_name)
-        return self._hold(packed)[index, first : first + rows]
+        return self.checkpoints[index].read(dense_name)
 
     def router_spec(self, layer: int) -> TensorSpec:
         """Number format and shape of a layer's router, (experts, width)."""
@@ -103,13 +90,6 @@ class Source:
     def read(self, name: str) -> torch.Tensor:
         """A tensor by its stored name; shared ones are stored by their dense names."""
         return self.composed.checkpoint.read(name)
-
-    def _hold(self, packed: str) -> torch.Tensor:
-        """A packed tensor, kept until another is asked for: its experts are asked for one after another."""
-        if self._held is None or self._held[0] != packed:
-            self._held = None  # before the next one is read
-            self._held = (packed, self.read(packed))
-        return self._held[1]
 
 
 def open_source(folder: Path) -> Source:
@@ -124,7 +104,8 @@ def open_source(folder: Path) -> Source:
     _account_for(folder, dense, family, layers, routed, specs)
     shared = {name: spec for name, spec in specs.items() if name not in routed}
     top_k = int(full_config(checkpoint).get("num_experts_per_tok") or 1)
-    return Source(composed, dense, layers, top_k, shared, specs)
+    checkpoints = tuple(view_of(composed).checkpoints.values())
+    return Source(composed, dense, layers, top_k, shared, checkpoints, specs)
 
 
 def _account_for(
@@ -144,8 +125,3 @@ def _account_for(
         raise InputError(
             "the composed weights are not whole", seen=f"{name} is missing in {folder}", next_step="compose again"
         )
-
-
-def _packed(family: Family, layer: int, dense_name: str) -> tuple[str, tuple[str, ...]]:
-    """The packed tensor that holds a dense one, and all the dense ones whose rows it has."""
-    return next(item for item in packed_parts(family, layer).items() if dense_name in item[1])

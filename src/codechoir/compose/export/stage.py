@@ -7,16 +7,24 @@ whatever is refused on the way leaves no weights. Which formats there are is the
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from math import inf
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
-from codechoir.artifacts import UNFINISHED, Manifest, StageFolder, file_sha256, files_digest, write_atomically
-from codechoir.compose.export.card import Card, licence_files
+from codechoir.artifacts import (
+    UNFINISHED,
+    Manifest,
+    StageFolder,
+    disk_full_told,
+    file_sha256,
+    state_of_folder,
+    write_atomically,
+)
+from codechoir.compose.export.card import Card
 from codechoir.compose.export.comparison import (
     EXACT_BOUND,
     TEXT,
@@ -30,14 +38,18 @@ from codechoir.compose.export.comparison import (
 )
 from codechoir.compose.export.gguf_file import GgufPlan, Quantise, plan_gguf, write_gguf
 from codechoir.compose.export.peft_adapter import AdapterPlan, plan_peft, write_adapter
+from codechoir.compose.export.scores import read_card_scores, scores_beside
 from codechoir.compose.export.source import Source, open_source
 from codechoir.compose.export.targets import Target, plan_dense, plan_mixtral, plan_own, plan_qwen2_moe
-from codechoir.config import digest_of
+from codechoir.compose.moments import MOMENTS_JSON, MOMENTS_TENSORS
+from codechoir.compose.provenance import recorded
 from codechoir.console import say
-from codechoir.errors import ConfigError, UserError
-from codechoir.model.checkpoint import CHECKSUMS, TOKENIZER_FILES, load_tokenizer
-from codechoir.model.moe import ROUTING_JSON, copy_modelling_files, write_routing
+from codechoir.errors import ConfigError, InputError, UserError
+from codechoir.model.checkpoint import CHECKSUMS, load_tokenizer
+from codechoir.model.licences import README, copy_licence_files
+from codechoir.model.moe import copy_modelling_files, write_routing
 from codechoir.model.streaming import SHARD_BYTES, check_room, plan_shards, verify, write_streaming
+from codechoir.records import Score
 
 VERSION = 1
 Format = Literal["mixtral", "qwen2_moe", "gguf", "dense", "peft", "hf"]
@@ -55,7 +67,8 @@ _Planned = GgufPlan | AdapterPlan | Target
 class ExportRequest:
     """`expert` goes with `dense` and `peft`, `quantise` with `gguf`, `base` and `rank` with `peft`.
 
-    Without `compare` the figures are left out.
+    Without `compare` the figures are left out. `scores` is the evaluate stage's file for the card; by default that of
+    the run that the model is part of.
     """
 
     format: Format
@@ -66,14 +79,21 @@ class ExportRequest:
     shard_bytes: int = SHARD_BYTES
     base: Path | None = None
     rank: int | None = None
+    scores: Path | None = None
 
 
 def export(model: Path, request: ExportRequest, out: Path) -> Manifest:
     """Exports into `out`. Raises IncompatibleModelError where the format cannot hold the model, before it writes."""
     source = open_source(model)
     planned = _plan(source, request)
-    inputs = {"model": _state(model)} | ({"base": _state(request.base)} if request.base else {})
-    folder = StageFolder(out, "export", VERSION, asdict(request) | {"base": request.base and str(request.base)}, inputs)
+    request, scores = _with_scores(model, request)
+    inputs = {"model": state_of_folder(model)}
+    if request.base:
+        inputs["base"] = state_of_folder(request.base)
+    if request.scores:
+        inputs["scores"] = file_sha256(request.scores)
+    told = {key: str(value) if isinstance(value, Path) else value for key, value in asdict(request).items()}
+    folder = StageFolder(out, "export", VERSION, told, inputs)
     if finished := folder.finished():
         return finished
     if (model / CHECKSUMS).exists():
@@ -81,12 +101,25 @@ def export(model: Path, request: ExportRequest, out: Path) -> Manifest:
     folder.begin()
     try:
         facts = _write(source, request, planned, out)
+        _describe(source, request, planned, _Written(out, facts, scores))
     except UserError:
         for path in out.iterdir():  # what is refused leaves nothing but the note of its run
             if path.is_file() and path.name != UNFINISHED:
                 path.unlink()
         raise
     return folder.finish(facts)
+
+
+def _with_scores(model: Path, request: ExportRequest) -> tuple[ExportRequest, list[Score]]:
+    """The request with the scores' file, and the scores; those beside the model are left out where they do not tell."""
+    if request.scores:
+        return request, read_card_scores(request.scores, request.expert)
+    if found := scores_beside(model):
+        try:
+            return replace(request, scores=found), read_card_scores(found, request.expert)
+        except InputError as error:
+            say(f"export: the card is without scores: {error}")
+    return request, []
 
 
 def _plan(source: Source, request: ExportRequest) -> _Planned:
@@ -102,6 +135,7 @@ def _plan(source: Source, request: ExportRequest) -> _Planned:
 
 def _write(source: Source, request: ExportRequest, planned: _Planned, out: Path) -> dict[str, Any]:
     facts: dict[str, Any] = {"format": request.format, "experts": list(source.experts), "expert": request.expert}
+    facts["made_of"] = recorded(source.folder)
     say(f"export: writing {request.format} into {out}")
     if isinstance(planned, GgufPlan):
         check_room(out, planned.num_bytes)
@@ -116,18 +150,34 @@ def _write(source: Source, request: ExportRequest, planned: _Planned, out: Path)
             copy_modelling_files(out)
             router = source.composed.prompt_router
             write_routing(out, dict(source.composed.dense_config), source.experts, router)
+            for name in (MOMENTS_TENSORS, MOMENTS_JSON):  # with them the exported folder can grow as its source can
+                if (source.folder / name).exists():
+                    with disk_full_told(out):
+                        shutil.copyfile(source.folder / name, out / name)
         shards = plan_shards(planned.tensors, request.shard_bytes)
         checksums = write_streaming(out, planned.config, shards, lambda name: planned.values[name](), source.folder)
         facts["checksums"] = checksums
-    facts |= _figures(source, request, planned, out) if request.compare else {}
-    for path in licence_files(source.folder):
-        shutil.copyfile(path, out / path.name)
+    return facts | (_figures(source, request, planned, out) if request.compare else {})
+
+
+@dataclass(frozen=True, slots=True)
+class _Written:
+    """An export's folder, its figures, and its model's scores."""
+
+    out: Path
+    facts: Mapping[str, Any]
+    scores: Sequence[Score]
+
+
+def _describe(source: Source, request: ExportRequest, planned: _Planned, written: _Written) -> None:
+    """Writes what goes with the weights: licence texts, the card, Ollama's Modelfile."""
+    out = written.out
+    copy_licence_files(source.folder, out)
     file = planned.file if isinstance(planned, GgufPlan) else None
-    card = Card(source, out.resolve().name, request.format, request.expert, file, facts)
-    write_atomically(out / "README.md", card.text())
+    card = Card(source, out.resolve().name, request.format, request.expert, file, written.facts, written.scores)
+    write_atomically(out / README, card.text())
     if file:
         write_atomically(out / "Modelfile", card.modelfile(load_tokenizer(source.folder).eos_token))
-    return facts
 
 
 def _figures(source: Source, request: ExportRequest, planned: _Planned, out: Path) -> dict[str, Any]:
@@ -148,11 +198,3 @@ def _figures(source: Source, request: ExportRequest, planned: _Planned, out: Pat
 
 def _told(comparison: Comparison) -> dict[str, Any]:
     return asdict(comparison) | {"relative": comparison.relative}
-
-
-def _state(model: Path) -> str:
-    """A digest of the composed model: by its recorded checksums, else by its files' names, sizes and times."""
-    told = [name for name in ("config.json", ROUTING_JSON, CHECKSUMS, *TOKENIZER_FILES) if (model / name).is_file()]
-    if CHECKSUMS in told:
-        return files_digest(model, [model / name for name in told])
-    return digest_of({path.name: [path.stat().st_size, path.stat().st_mtime_ns] for path in sorted(model.iterdir())})

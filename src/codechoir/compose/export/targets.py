@@ -63,8 +63,8 @@ def plan_mixtral(source: Source) -> Target:
         for dense_name in source.family.feed_forward_names(layer):
             for index in range(len(source.experts)):
                 name = mixtral_expert_name(source.family, layer, index, dense_name)
-                values = partial(source.expert, index, layer, dense_name)
-                draft.add(name, source.expert_spec(layer, dense_name), values)
+                values = partial(source.expert, index, dense_name)
+                draft.add(name, source.expert_spec(dense_name), values)
         draft.add(f"{mixtral_prefix(layer)}gate.weight", source.router_spec(layer), partial(source.router, layer))
     return draft.done(config)
 
@@ -84,10 +84,10 @@ def plan_qwen2_moe(source: Source) -> Target:
     for layer in source.layers:
         prefix = source.family.feed_forward_prefix(layer)
         for dense_name in source.family.feed_forward_names(layer):
-            spec = source.expert_spec(layer, dense_name)
+            spec = source.expert_spec(dense_name)
             for index in range(len(source.experts)):
                 name = f"{prefix}experts.{index}.{dense_name.removeprefix(prefix)}"
-                draft.add(name, spec, partial(source.expert, index, layer, dense_name))
+                draft.add(name, spec, partial(source.expert, index, dense_name))
         draft.add(f"{prefix}gate.weight", source.router_spec(layer), partial(source.router, layer))
         dtype = source.router_spec(layer).dtype
         for module, shape in (
@@ -106,7 +106,7 @@ def plan_dense(source: Source, expert: str | None) -> Target:
     index, draft = source.expert_index(expert), _Draft(source)
     for layer in source.layers:
         for name in source.family.feed_forward_names(layer):
-            draft.add(name, source.expert_spec(layer, name), partial(source.expert, index, layer, name))
+            draft.add(name, source.expert_spec(name), partial(source.expert, index, name))
     return draft.done(source.dense_config)
 
 
@@ -116,9 +116,9 @@ def plan_own(source: Source) -> Target:
     draft, num_experts = _Draft(source), len(source.experts)
     for layer in source.layers:
         for packed, parts in packed_parts(family, layer).items():
-            specs = [source.expert_spec(layer, part) for part in parts]
+            specs = [source.expert_spec(part) for part in parts]
             shape = (num_experts, sum(spec.shape[0] for spec in specs), *specs[0].shape[1:])
-            draft.add(packed, TensorSpec(specs[0].dtype, shape), partial(_pack, source, layer, parts))
+            draft.add(packed, TensorSpec(specs[0].dtype, shape), partial(_pack, source, parts))
         draft.add(router_name(family, layer), source.router_spec(layer), partial(source.router, layer))
     dense.setdefault("dtype", str(source.router_spec(source.layers[0]).dtype).removeprefix("torch."))
     return draft.done(composed_config(dense, family, source.experts, source.layers, source.top_k))
@@ -178,6 +178,6 @@ def _qwen2_moe_config(source: Source) -> dict[str, Any]:
     }
 
 
-def _pack(source: Source, layer: int, parts: tuple[str, ...]) -> Iterable[torch.Tensor]:
+def _pack(source: Source, parts: tuple[str, ...]) -> Iterable[torch.Tensor]:
     for index in range(len(source.experts)):
-        yield torch.cat([source.expert(index, layer, part) for part in parts])[None]
+        yield torch.cat([source.expert(index, part) for part in parts])[None]

@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib
 import heapq
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
@@ -199,8 +199,3 @@ def sample_rank(seed: int, key: str) -> int:
     It depends on nothing else, so that a file added to the corpus moves no other.
     """
     return int.from_bytes(hashlib.sha256(f"{seed}:{key}".encode("utf-8", "surrogatepass")).digest()[:8], "big")
-
-
-def smallest(keys: Iterable[str], seed: int, count: int) -> frozenset[str]:
-    """The `count` keys of smallest rank, ties by key."""
-    return frozenset(sorted(keys, key=lambda key: (sample_rank(seed, key), key))[:count])

@@ -3,10 +3,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from codechoir.compose.names import named, names_of
 from codechoir.compose.trunk import open_trunk
 from codechoir.model.checkpoint import open_checkpoint
 from codechoir.model.inspection import build_on_meta
+from codechoir.model.names import named, names_of
 
 
 @pytest.fixture

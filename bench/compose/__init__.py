@@ -1,0 +1,1 @@
+"""Composing beside mergekit, cp and stock Mixtral: `make bench-compose` writes docs/results/compose.md."""
