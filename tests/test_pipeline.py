@@ -98,6 +98,21 @@ def test_a_changed_value_reruns_its_stage_and_the_later_ones(run: Path, codechoi
     assert rerun(before, run) == {"compose", "generate", "evaluate", "report"}
 
 
+def test_a_recipe_that_tunes_has_a_tuned_model(run: Path, codechoir, tiny: list[str]) -> None:
+    before = times(run)
+    budget = ("steps=3", "sequence_length=64", "validation_sequences=2", "top_k=1", "learning_rate=0.01")
+    changes = [part for value in budget for part in ("--set", f"tune.{value}")]
+    done = codechoir(*tiny, "--out", run, *changes)
+    assert done.code == 0, done.stderr
+    assert rerun(before, run) == {"generate", "evaluate", "report"}
+    assert read_manifest(run / "tune").facts["top_k"] == 1
+    names = {path.name for path in (run / "generate" / "moe-tuned").iterdir()}
+    assert {"python.jsonl", "python.likelihood.jsonl", "javascript.jsonl"} <= names
+    scores = json.loads((run / "evaluate" / "scores.json").read_text())["scores"]
+    assert any(score["model"] == "moe-tuned" for score in scores)
+    assert "MoE, token routing, tuned" in (run / "report" / "report.md").read_text()
+
+
 def test_values_that_change_no_result_rerun_nothing(run: Path, codechoir, tiny: list[str]) -> None:
     before = times(run)
     same = ("train.checkpoint_seconds=9", "generate.batch_size=3", "generate.score_batch_size=2", "evaluate.workers=1")
@@ -133,3 +148,10 @@ def test_a_run_interrupted_again_and_again_ends_as_if_it_had_not_been(
     assert len(ends) > 10, "it is hardly interrupted: make the first steps smaller"
     assert results(run) == results(finished_run)
     assert not list(run.rglob(".*"))  # no partial file is left
+
+
+def test_several_processes_share_only_training(run: Path, codechoir, tiny: list[str]) -> None:
+    stages = ("--only", "train", "--only", "report")
+    done = codechoir(*tiny, "--out", run, *stages, env={"WORLD_SIZE": "2"})
+    assert done.code == 2
+    assert "only training is shared" in done.stderr and "--only train" in done.stderr

@@ -31,11 +31,12 @@ def small(tmp_path: Path) -> Path:
 def test_the_recipes_that_ship_are_valid(path: Path) -> None:
     recipe = load_recipe(path)
     assert recipe.name == path.stem
+    sources = recipe.curate.sources
     for name in recipe.languages:  # every language has a source, and packages held out
-        assert any(name in source.languages for source in recipe.curate.sources)
+        assert any(not source.languages or name in source.languages for source in sources)
     held_out = {package for packages in recipe.curate.held_out.values() for package in packages}
-    names = {source.package.name for source in recipe.curate.sources if source.kind == "package"}
-    assert held_out < names
+    names = {source.package.name for source in sources if source.kind == "package"}
+    assert held_out < names or (not names and recipe.curate.held_out_fraction > 0)
 
 
 def test_the_two_recipes_of_the_documentation_ship() -> None:
@@ -50,7 +51,7 @@ def test_a_resolved_recipe_is_the_recipe(path: Path, tmp_path: Path) -> None:
     assert resolved(load_recipe(tmp_path / "resolved.yaml")) == resolved(recipe)
 
 
-FREE = ("held_out.", "overrides.", "max_error_fractions.")  # mappings whose keys the user chooses
+FREE = ("held_out.", "overrides.", "max_error_fractions.", "mixing.")  # mappings whose keys the user chooses
 
 
 def leaves(value: Any, prefix: str = "") -> Iterator[str]:
@@ -84,8 +85,9 @@ def test_a_recipe_needs_only_a_name_and_sources(small: Path) -> None:
     recipe = load_recipe(small)
     assert recipe.languages == ("python", "java", "javascript", "cpp")
     assert recipe.base.kind == "wheel"
+    assert recipe.tune is None
     assert all(isinstance(getattr(recipe, name), BaseModel) for name in Recipe.model_fields if name not in
-               ("name", "languages"))  # fmt: skip
+               ("name", "languages", "tune"))  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -62,6 +62,19 @@ class Text:
     key: str
     package: str
     content: str
+
+
+class Listed(Protocol):
+    """What the order of documents goes by."""
+
+    @property
+    def key(self) -> str: ...
+
+    @property
+    def package(self) -> str: ...
+
+
+ListedT = TypeVar("ListedT", bound=Listed)
 
 
 def read_parquet(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
@@ -117,26 +130,29 @@ def write_parquet(path: Path, rows: Sequence[Mapping[str, Any]], schema: pa.Sche
 
 def read_texts(documents: Path, language: str, split: str) -> list[Text]:
     """The texts of one language and split, ordered by key. `documents` is curate's folder of that name."""
+    return sorted(stream_texts(documents, language, split), key=lambda text: text.key)
+
+
+def stream_texts(documents: Path, language: str, split: str) -> Iterator[Text]:
+    """The same texts in no order that is kept, for corpora that are larger than memory."""
     folder = documents / language
     if not folder.is_dir():
         raise InputError("no documents of this language", seen=folder, next_step="run the curate stage")
-    texts = []
     for path in sorted(folder.glob("*.parquet")):
-        table = read_parquet(path, ("key", "package", "content", "split"))
-        for row in table.to_pylist():
-            if row["split"] == split:
-                texts.append(Text(row["key"], row["package"], row["content"]))
-    return sorted(texts, key=lambda text: text.key)
+        for batch in stream_parquet(path, ("key", "package", "content", "split")):
+            for row in batch.to_pylist():
+                if row["split"] == split:
+                    yield Text(row["key"], row["package"], row["content"])
 
 
-def in_seeded_order(texts: Sequence[Text], seed: int) -> list[Text]:
+def in_seeded_order(texts: Sequence[ListedT], seed: int | str) -> list[ListedT]:
     """The texts in an order that the seed and each text's key fix, whatever other texts there are."""
     return sorted(texts, key=lambda text: hashlib.sha256(f"{seed}:{text.key}".encode()).digest())
 
 
-def in_turn(texts: Sequence[Text]) -> list[Text]:
+def in_turn(texts: Sequence[ListedT]) -> list[ListedT]:
     """The texts in turn from each package, packages by name; within a package their order stays."""
-    by_package: dict[str, list[Text]] = {}
+    by_package: dict[str, list[ListedT]] = {}
     for text in texts:
         by_package.setdefault(text.package, []).append(text)
     packages = [by_package[name] for name in sorted(by_package)]

@@ -6,15 +6,18 @@ is not run again, and one that was interrupted takes up what it had done.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Sequence
 from enum import StrEnum
 from pathlib import Path
 
 from codechoir.artifacts import read_manifest, write_atomically
 from codechoir.compose.stage import ComposeInputs, compose
+from codechoir.compose.tuning.stage import TuneInputs, tune
 from codechoir.config import digest_of
 from codechoir.console import say
 from codechoir.data.stage import curate
+from codechoir.errors import ConfigError
 from codechoir.evaluate.stage import evaluate
 from codechoir.generate.models import Folders
 from codechoir.generate.stage import GenerateInputs, generate
@@ -41,6 +44,13 @@ class Stage(StrEnum):
 
 def run(recipe: Recipe, out: Path, cache: Path, only: Collection[Stage] = tuple(Stage)) -> None:
     """Runs the stages of `only` into the folder `out`; the others must be finished there. Raises UserError."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and set(only) != {Stage.TRAIN}:
+        raise ConfigError(
+            "a launcher started several processes, and only training is shared by them",
+            seen=", ".join(only),
+            allowed=str(Stage.TRAIN),
+            next_step="launch `codechoir run RECIPE --only train`, and run the other stages without the launcher",
+        )
     write_atomically(out / "recipe.yaml", resolved(recipe))
     languages = recipe.languages
     problems = _problems(recipe, cache) if {Stage.GENERATE, Stage.EVALUATE} & set(only) else None
@@ -60,23 +70,27 @@ def run(recipe: Recipe, out: Path, cache: Path, only: Collection[Stage] = tuple(
         train(recipe.train, languages, inputs, out / "train")
     trunk, universal = out / "train" / TRUNK, out / "train" / UNIVERSAL
     experts = {language: out / "train" / language for language in languages}
+    tuned = out / "tune" if recipe.tune else None
 
     if Stage.COMPOSE in only:
         _announce(Stage.COMPOSE)
         digests = {"train": _train_digest(out / "train", languages), "documents": _digest(out / "curate")}
         compose(recipe.compose, ComposeInputs(trunk, experts, documents, digests), out / "compose")
+        if recipe.tune and tuned:
+            digests = {"compose": _digest(out / "compose"), "documents": _digest(out / "curate")}
+            tune(recipe.tune, TuneInputs(out / "compose", documents, digests), tuned)
 
     if base and problems and Stage.GENERATE in only:
         _announce(Stage.GENERATE)
-        folders = Folders(base.folder, trunk, universal, experts, out / "compose")
+        folders = Folders(base.folder, trunk, universal, experts, out / "compose", tuned)
         digests = {
             "base": base.digest,
             "train": _train_digest(out / "train", languages),
             "compose": _digest(out / "compose"),
             "documents": _digest(out / "curate"),
             "problems": problems.digest,
-        }
-        generate(recipe.generate, languages, GenerateInputs(folders, documents, problems, digests), out / "generate")
+        } | ({"tune": _digest(tuned)} if tuned else {})
+        generate(recipe.generation, languages, GenerateInputs(folders, documents, problems, digests), out / "generate")
 
     if problems and Stage.EVALUATE in only:
         _announce(Stage.EVALUATE)

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, Field, field_validator
 
-from codechoir.compose.config import ComposeConfig
+from codechoir.compose.config import ComposeConfig, TuneConfig
 from codechoir.config import Config, load_config
 from codechoir.data.config import CurateConfig
 from codechoir.evaluate.config import EvaluateConfig
@@ -34,10 +34,16 @@ class Recipe(Config):
     curate: CurateConfig = Field(description="where code comes from, what is rejected, what is held out")
     train: TrainConfig = Field(TrainConfig(), description="trunk, experts and universal model")
     compose: ComposeConfig = Field(ComposeConfig(), description="routers and format of the composed model")
+    tune: TuneConfig | None = Field(None, description="gradient tuning of the composed model; absent: none")
     problems: ProblemsConfig = Field(ProblemsConfig(), description="the programming problems")
     generate: GenerateConfig = Field(GenerateConfig(), description="what each model scores and completes")
     evaluate: EvaluateConfig = Field(EvaluateConfig(), description="how programs are judged and scores estimated")
     report: ReportConfig = Field(ReportConfig(), description="how the report is written")
+
+    @property
+    def generation(self) -> GenerateConfig:
+        """What the generate stage is told: without the tuned model where none is tuned."""
+        return self.generate if self.tune else self.generate.untuned()
 
     @field_validator("languages")
     @classmethod

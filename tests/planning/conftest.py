@@ -45,14 +45,18 @@ def model_trial() -> ModelTrial:
         "first_memory": 7000,
         "memory": 9000,
         "folder_bytes": 2500,
+        "branch_bytes": 2500,
+        "trained_parameters": 600,
         "num_steps": 3,
         "step_seconds": 2.0,
         "trunk_step_seconds": 5.0,
         "branch_seconds": 1.0,
+        "tokenize_rate": 1000.0,
         "load_seconds": 0.5,
         "score_rate": 100.0,
         "complete_seconds": 0.25,
         "prompt_tokens": {"python": 300},
+        "moment_bytes": 70,
         "router_seconds": 0.1,
     }
     return ModelTrial(**values)

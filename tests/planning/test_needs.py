@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from codechoir.artifacts import StageFolder
+from codechoir.compose.config import TuneConfig
 from codechoir.planning.curate_trial import CurateTrial
 from codechoir.planning.model_trial import ModelTrial
 from codechoir.planning.needs import MIB, Measured, Need, finished_stage, needs
@@ -53,9 +54,25 @@ def test_curate(asked: Recipe, tmp_path: Path, curate_trial: CurateTrial) -> Non
 def test_train(asked: Recipe, tmp_path: Path, model_trial: ModelTrial) -> None:
     found = needed(asked, tmp_path, "no file", model_trial)["train"]
     # trunk: 16 sequences, 4 steps; experts: 10 sequences, 3 steps, twice; universal: 20 sequences, 5 steps; 4 branches
-    assert found.seconds == 4 * 5.0 + (2 * 3 + 5) * 2.0 + 4 * 1.0
-    assert (found.memory, found.disk) == (9000, 4 * 2500)
+    tokens = 2 * (8 + 10) * 128
+    assert found.seconds == pytest.approx(4 * 5.0 + (2 * 3 + 5) * 2.0 + 4 * 1.0 + tokens / 1000)
+    assert (found.memory, found.disk) == (9000, 4 * 2500 + tokens * 4)
     assert "15 steps" in found.how and "one expert: 3 steps" in found.how
+
+
+def test_train_with_a_search_and_measurements(asked: Recipe, tmp_path: Path, model_trial: ModelTrial) -> None:
+    """Adapters, a wide vocabulary; two rates tried on half of each arm's steps; 3 documents measured each 2 steps."""
+    changes = {"learning_rates": (1e-4, 2e-4), "search_share": 0.5, "validation_documents": 3, "validation_steps": 2}
+    recipe = asked.model_copy(update={"train": asked.train.model_copy(update=changes)})
+    trial = model_trial.model_copy(update={"branch_bytes": 100, "vocabulary": 2**16 + 1})
+    found = needed(recipe, tmp_path, "no file", trial)["train"]
+    tokens = 2 * (8 + 10) * 128
+    steps = 4 * 5.0 + (2 * 3 + 5) * 2.0 + 2 * (2 * 5.0 + (2 + 3) * 2.0)  # and the tries': 2, 2 and 3 steps
+    # Languages measured: trunk 2, twice; experts 1, twice; universal 2, thrice; tries 2 once, 1 once, 2 twice.
+    measured = 2 * 2 + 2 * (1 * 2) + 2 * 3 + 2 * (2 * 1 + 1 * 1 + 2 * 2)
+    assert found.seconds == pytest.approx(steps + 10 * 1.0 + tokens / 1000 + measured * 3 * 128 / 100)
+    assert found.disk == 2500 + 3 * 100 + tokens * 6
+    assert "15 steps, 14 more to try learning rates" in found.how
 
 
 def test_compose(asked: Recipe, tmp_path: Path, model_trial: ModelTrial) -> None:
@@ -63,7 +80,7 @@ def test_compose(asked: Recipe, tmp_path: Path, model_trial: ModelTrial) -> None
     # 2 languages: 5 sequences of 100 tokens and 4 passes over 25 each; 2 x 3 + 2 loads; the router on 50 documents
     assert found.seconds == pytest.approx(2 * (500 + 100) / 100 + 8 * 0.5 + 50 * 0.1)
     assert found.memory == 7000 + 4 * 1000
-    assert found.disk == 2500 + 600 * 2
+    assert found.disk == 2500 + 600 * 2 + 2 * 70
 
 
 def test_generate(asked: Recipe, tmp_path: Path, model_trial: ModelTrial) -> None:
@@ -75,6 +92,38 @@ def test_generate(asked: Recipe, tmp_path: Path, model_trial: ModelTrial) -> Non
     assert found.seconds == pytest.approx(scoring + completing + 5 * 0.5)  # five models are loaded
     assert found.memory == 7000 + 4 * 1600 + 20 * 10 * 8
     assert "40 files scored, 12 completions" in found.how
+
+
+def test_tune(asked: Recipe, tmp_path: Path, model_trial: ModelTrial) -> None:
+    assert "tune" not in needed(asked, tmp_path, "no file", model_trial)
+    settings = {"top_k": 2, "steps": 10, "sequences_per_language": 3, "sequence_length": 20, "validate_every": 4}
+    routers = TuneConfig(**settings, validation_sequences=5)
+    recipe = asked.model_copy(update={"tune": routers})
+    token_seconds = 2.0 / (4 * asked.train.sequence_length)  # a step of training takes 2 s
+    # 2 languages: 1200 tokens, 1.6 times the dense model's work; teachers; and 200 tokens validated: step 0 by the
+    # oracle, by both experts and by the routers, then thrice by the routers.
+    seconds = 1200 * 1.6 * token_seconds + 1200 / 100 + 200 * (1 + 1.6 + 4 * 1.6) / 100 + 0.5
+    found = needed(recipe, tmp_path, "no file", model_trial)["tune"]
+    assert found.seconds == pytest.approx(seconds)
+    assert found.memory == 7000 + 4 * 1600 + 2 * 20 * 10 * 4 * 4
+    assert found.disk == 2500 + 2 * 600
+    whole = recipe.model_copy(update={"tune": TuneConfig(**settings, validation_sequences=5, what="whole")})
+    found = needed(whole, tmp_path, "no file", model_trial)["tune"]
+    assert found.seconds == pytest.approx(seconds - 1200 / 100)  # no teachers
+    assert found.memory == 7000 + 4 * 1600 + 12 * 1200 + 2 * 20 * 10 * 4 * 3
+    assert needed(recipe, tmp_path, "no file", "no base")["tune"].how == "not measured, as train"
+    finish(tmp_path / "tune", routers.model_dump(mode="json", exclude={"checkpoint_seconds"}), 77.0)
+    assert needed(recipe, tmp_path, "no file", model_trial)["tune"].seconds == 77.0
+
+
+def test_the_tuned_model_counts_only_where_there_is_one(asked: Recipe, tmp_path: Path, model_trial: ModelTrial) -> None:
+    choices = {"score": ("base", "moe-tuned"), "complete": ("base", "moe-tuned")}
+    asked = asked.model_copy(update={"generate": asked.generate.model_copy(update=choices)})
+    tuned = asked.model_copy(update={"tune": TuneConfig(top_k=2)})
+    without, found = (needed(each, tmp_path, "no file", model_trial) for each in (asked, tuned))
+    assert without["generate"].seconds == pytest.approx(2.0 + 7.0 + 0.5)
+    assert found["generate"].seconds == pytest.approx((2.0 + 7.0) * (1 + 1.6) + 2 * 0.5)
+    assert found["evaluate"].seconds == 2 * without["evaluate"].seconds == pytest.approx(2 * 6 * 0.5 / 2)
 
 
 def test_evaluate(asked: Recipe, tmp_path: Path) -> None:
@@ -112,11 +161,11 @@ def test_a_finished_stage_says_what_it_took(asked: Recipe, tmp_path: Path, model
     for number, name in enumerate(("trunk", "python", "javascript")):
         finish(tmp_path / "train" / name, {**settings, "languages": ["javascript", "python"]}, 10.0 + number)
     computed = needed(asked, tmp_path, "no file", model_trial)["train"]
-    assert computed.seconds == 46.0  # one branch is not finished
+    assert computed.seconds == pytest.approx(46.0 + 4.608)  # one branch is not finished
     finish(tmp_path / "train" / "universal", {**settings, "languages": ["python", "javascript"]}, 100.0)
     found = needed(asked, tmp_path, "no file", model_trial)["train"]
     assert found.seconds == 10 + 11 + 12 + 100
-    assert f"what the finished stage in {tmp_path / 'train'} took (46 s expected" in found.how
+    assert f"what the finished stage in {tmp_path / 'train'} took (51 s expected" in found.how
     assert (found.memory, found.disk) == (computed.memory, computed.disk)
 
 

@@ -84,8 +84,12 @@ def test_the_models_are_tried(small: Recipe, tmp_path: Path, random_base: Path) 
     assert tried.prompt_tokens == {"python": 2 * (long + 1) + (shortest + 1)}
     assert min(tried.step_seconds, tried.trunk_step_seconds, tried.score_rate, tried.complete_seconds) > 0
     assert tried.router_seconds > 0
+    width = model.config.hidden_size  # float32: the upper triangle of the layers' XX' and the sum of X
+    assert tried.moment_bytes == 4 * model.config.num_hidden_layers * (width * (width + 1) / 2 + width)
     assert tried.folder_bytes > 2 * tried.feed_forward
     assert (tmp_path / "trunk").is_dir()
+    assert tried.trained_parameters == tried.parameters > tried.feed_forward  # the trunk trains all
+    assert tried.tokenize_rate > 0 and tried.branch_bytes > 2 * tried.feed_forward
 
 
 def test_a_base_that_is_too_large_is_not_tried(small: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

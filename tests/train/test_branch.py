@@ -17,7 +17,7 @@ from transformers import AutoModelForCausalLM
 from codechoir.artifacts import StageFolder
 from codechoir.console import Progress
 from codechoir.errors import InputError
-from codechoir.train import branch as branch_module
+from codechoir.train import loop, ways
 from codechoir.train.branch import Branch, train_branch
 from codechoir.train.config import TrainConfig
 
@@ -41,13 +41,13 @@ Trained = Callable[..., tuple[dict[str, Any], dict[str, torch.Tensor]]]
 
 
 @pytest.fixture
-def trained(random_base: Path, tmp_path: Path) -> Trained:
+def trained(random_base: Path, tmp_path: Path, packed: Any) -> Trained:
     """Trains a branch of the random base; gives its facts and its tensors."""
 
-    def train(tokens: Any, *, name: str = "out", feed_forward_only: bool = True, **settings: Any) -> Any:
+    def train(tokens: Any, *, name: str = "out", way: str = "feed-forward", **settings: Any) -> Any:
         folder = folder_at(tmp_path / name)
         config = CONFIG.model_copy(update=settings)
-        facts = train_branch(Branch(name, random_base, tokens, feed_forward_only), config, folder)
+        facts = train_branch(Branch(name, random_base, packed(tokens), way), config, folder)
         folder.finish(facts)
         return facts, load_file(tmp_path / name / "model.safetensors")
 
@@ -72,7 +72,7 @@ def test_only_feed_forward_weights_move(trained: Trained, random_base: Path, pre
 
 
 def test_all_weights_move_where_asked_to(trained: Trained, random_base: Path) -> None:
-    facts, after = trained(sequences(6), feed_forward_only=False)
+    facts, after = trained(sequences(6), way="all")
     before = load_file(random_base / "model.safetensors")
     assert all(not torch.equal(after[name].float(), tensor) for name, tensor in before.items())
     assert facts["trainable_parameters"] == sum(tensor.numel() for tensor in before.values())
@@ -93,7 +93,7 @@ def test_the_facts(trained: Trained, random_base: Path, tmp_path: Path) -> None:
     assert config["dtype"] == "bfloat16" and "torch_dtype" not in config
     names = {path.name for path in (tmp_path / "out").iterdir()}
     assert {"tokenizer.json", "tokenizer_config.json", "config.json", "model.safetensors"} <= names
-    assert "resume.safetensors" not in names
+    assert "checkpoints" not in names
 
 
 def test_the_result_is_a_plain_torch_loops(trained: Trained, random_base: Path) -> None:
@@ -115,7 +115,7 @@ def test_the_result_is_a_plain_torch_loops(trained: Trained, random_base: Path) 
 
 def test_the_loss_falls_on_what_can_be_learnt(trained: Trained) -> None:
     pattern = np.tile(np.arange(10, 26), (60, 1))
-    facts, _ = trained(pattern, feed_forward_only=False)
+    facts, _ = trained(pattern, way="all")
     assert facts["last_loss"] < 0.3 * facts["first_loss"]
 
 
@@ -160,7 +160,7 @@ def test_a_kill_while_the_model_is_written_loses_no_step(trained: Trained, monke
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(branch_module, "write_checkpoint", fail)
+        patch.setattr(ways, "write_checkpoint", fail)
         with pytest.raises(KeyboardInterrupt):
             trained(sequences(8), name="again")
     steps: list[object] = []
@@ -189,17 +189,15 @@ def test_a_gradient_that_is_not_finite_stops_the_branch(
     trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In the last step no loss after it would show the weights that it spoils."""
-    accumulate = branch_module._accumulate
-    steps = []
+    gradients = loop._gradients
 
-    def spoil(model: Any, batch: Any, config: TrainConfig) -> float:
-        loss = accumulate(model, batch, config)
-        steps.append(loss)
-        if len(steps) == 3:
-            model.model.layers[0].mlp.up_proj.weight.grad[0, 0] = float("inf")
+    def spoil(task: loop.Task, module: Any, step: int) -> float:
+        loss = gradients(task, module, step)
+        if step == 2:
+            module.model.model.layers[0].mlp.up_proj.weight.grad[0, 0] = float("inf")
         return loss
 
-    monkeypatch.setattr(branch_module, "_accumulate", spoil)
+    monkeypatch.setattr(loop, "_gradients", spoil)
     with pytest.raises(InputError, match="gradient norm inf at step 2"):
         trained(sequences(6))
     assert not (tmp_path / "out" / "manifest.json").exists()
@@ -207,7 +205,8 @@ def test_a_gradient_that_is_not_finite_stops_the_branch(
 
 def test_a_damaged_checkpoint_of_the_training_is_named(trained: Trained, tmp_path: Path) -> None:
     folder_at(tmp_path / "out")
-    (tmp_path / "out" / "resume.safetensors").write_bytes(b"\x08\0\0\0\0\0\0\0{}")
+    (tmp_path / "out" / "checkpoints").mkdir()
+    (tmp_path / "out" / "checkpoints" / "step-000000001.safetensors").write_bytes(b"\x08\0\0\0\0\0\0\0{}")
     with pytest.raises(InputError, match="damaged") as caught:
         trained(sequences(6))
-    assert "resume.safetensors" in str(caught.value.seen)
+    assert "step-000000001.safetensors" in str(caught.value.seen)

@@ -1,111 +1,111 @@
-"""Packing against the documents that come out when the sequences are read again, and who reads which sequence."""
+"""Packing against the documents that come out when the sequences are read again, and by each document's own logits."""
 
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from itertools import pairwise
-from typing import Any
+from pathlib import Path
 
-import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from transformers import AutoConfig, AutoModelForCausalLM
 
-from codechoir.documents import Text
-from codechoir.errors import InputError
-from codechoir.train.config import TrainConfig
-from codechoir.train.packing import Packed, Tokens, expert_sequences, pack, trunk_sequences, universal_sequences
-
-SEPARATOR = 0
-
-
-def code_points(text: str, *, add_special_tokens: bool, verbose: bool) -> dict[str, list[int]]:
-    """A tokenizer: a token a character, never the separator."""
-    assert not add_special_tokens and not verbose
-    return {"input_ids": [ord(character) for character in text]}
+from codechoir.model.checkpoint import load_tokenizer
+from codechoir.model.encoding import TextEncoder
+from codechoir.model.families import FAMILIES
+from codechoir.model.infilling_tokens import Sentinels
+from codechoir.train.infilling import Rates
+from codechoir.train.packing import (
+    Writer,
+    cut,
+)
 
 
-def texts(contents: list[str]) -> list[Text]:
-    return [Text(f"key-{number}", "package", content) for number, content in enumerate(contents)]
+@given(st.lists(st.lists(st.integers(0, 9), min_size=1, max_size=30), max_size=8), st.integers(1, 12))
+def test_cutting_loses_nothing_and_knows_every_document(read: list[list[int]], length: int) -> None:
+    rows_cut = list(cut(read, length))
+    stream = [(number, token) for number, document in enumerate(read) for token in document]
+    assert [token for tokens, _ in rows_cut for token in tokens] == [token for _, token in stream][
+        : len(rows_cut) * length
+    ]
+    assert len(rows_cut) == len(stream) // length
+    for row, (_, positions) in enumerate(rows_cut):
+        documents = [number for number, _ in stream[row * length :][:length]]
+        assert positions == [documents[:place].count(number) for place, number in enumerate(documents)]
 
 
-def packed_of(contents: list[str], num_sequences: int = 4, **settings: Any) -> Packed:
-    config = TrainConfig(**{"sequence_length": 8, **settings})
-    return pack(texts(contents), code_points, SEPARATOR, config, num_sequences)
+@pytest.fixture(scope="module")
+def writer(random_base: Path) -> Writer:
+    return Writer(TextEncoder(load_tokenizer(random_base)), 0, Sentinels(300, 301, 302, 303), 12, Rates(0.0, 0.5))
 
 
-documents = st.lists(st.text(st.characters(min_codepoint=1, max_codepoint=300), max_size=40), min_size=1, max_size=8)
+@given(st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=20))
+def test_a_document_has_a_beginning_and_where_it_is_whole_an_end(writer: Writer, text: str) -> None:
+    document = writer.write(text, "draw")
+    end = [0] if len(text) <= 12 else []
+    assert document.tokens == [0, *writer.encoder.encode(text[:12]), *end]
+    assert (document.num_bytes, document.is_infilling) == (min(len(text), 12), False)
 
 
-@given(documents, st.integers(1, 12), st.integers(8, 20), st.integers(8, 30), st.integers(0, 3))
-def test_sequences_hold_every_document_once_a_pass_after_a_separator(
-    contents: list[str], num_sequences: int, length: int, document_tokens: int, seed: int
-) -> None:
-    packed = packed_of(contents, num_sequences, sequence_length=length, document_tokens=document_tokens, seed=seed)
-    assert packed.tokens.shape == (num_sequences, length)
-    stream = packed.tokens.flatten().tolist()
-    assert stream[0] == SEPARATOR
-    read = "".join(map(chr, stream)).split(chr(SEPARATOR))[1:]
-    whole = [content[:document_tokens] for content in contents]
-    first_pass = read[: len(whole)]
-    if len(read) > len(whole):  # the last one may be cut off
-        assert Counter(first_pass) == Counter(whole)
-    for number, text in enumerate(read[:-1]):
-        assert text in whole
-        assert text == read[number % len(whole)]
-    assert any(content.startswith(read[-1]) for content in whole)
-    assert packed.epochs == pytest.approx(len(read) / len(whole), abs=1e-3)
+def test_an_infilling_is_of_what_is_kept_and_has_its_own_end(writer: Writer) -> None:
+    document = replace(writer, rates=Rates(1.0, 0.5)).write("twelve bytes and more", "draw")
+    assert document.is_infilling and document.num_bytes == 12
+    assert sorted(document.tokens)[-4:] == [300, 301, 302, 303]
+    assert (document.tokens[:2], document.tokens[-1]) == ([0, 300], 303)
+    assert len(document.tokens) == 1 + 12 + 4
+    assert Counter(document.tokens[2:-1]) - Counter([301, 302]) == Counter(writer.encoder.encode("twelve bytes"))
 
 
-@given(st.randoms(), st.integers(0, 3))
-def test_the_order_is_the_seeds_alone(random: Any, seed: int) -> None:
-    config = TrainConfig(sequence_length=8, seed=seed)
-    given_texts = texts([f"document {number}" for number in range(9)])
-    mixed = random.sample(given_texts, len(given_texts))
-    ours, theirs = (pack(some, code_points, SEPARATOR, config, 20).tokens for some in (given_texts, mixed))
-    assert np.array_equal(ours, theirs)
+SIZES = {
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 96,
+}
+GPT = {"n_embd": 32, "n_inner": 48, "n_layer": 3, "n_head": 4, "n_positions": 96, "rotary_dim": 4}
+OF_THEIR_OWN = {
+    "gpt_bigcode": GPT,
+    "codegen": GPT,
+    "gptj": GPT,
+    "gpt_neox": {name: size for name, size in SIZES.items() if name != "num_key_value_heads"},
+    "gemma2": SIZES | {"head_dim": 8, "sliding_window": 8},
+    "gemma3_text": SIZES | {"head_dim": 8, "sliding_window": 8, "sliding_window_pattern": 2},
+    "starcoder2": SIZES | {"sliding_window": 8},
+    "mistral": SIZES | {"sliding_window": 8},
+    "qwen3": SIZES | {"head_dim": 8},
+    "gemma": SIZES | {"head_dim": 8},
+}
 
 
-def test_another_seed_is_another_order() -> None:
-    contents = [f"document {number}" for number in range(9)]
-    orders = {packed_of(contents, 12, seed=seed).tokens.tobytes() for seed in range(5)}
-    assert len(orders) == 5
-
-
-def test_fewer_sequences_are_the_first_of_more() -> None:
-    contents = [f"document {number}" for number in range(9)]
-    assert np.array_equal(packed_of(contents, 3).tokens, packed_of(contents, 10).tokens[:3])
-
-
-def test_no_documents() -> None:
-    with pytest.raises(InputError, match="no training documents"):
-        packed_of([])
-
-
-def rows(tokens: Tokens) -> list[tuple[int, ...]]:
-    return [tuple(row) for row in tokens.tolist()]
-
-
-@given(st.integers(1, 4), st.integers(0, 5), st.integers(1, 5))
-def test_who_reads_what(num_languages: int, trunk: int, expert: int) -> None:
-    """Every token is read by the trunk or by one expert; the universal model reads the experts' and nothing else."""
-    config = TrainConfig(sequence_length=8, trunk_sequences=trunk, expert_sequences=expert)
-    count = trunk + expert
-    everything = np.arange(num_languages * count * 8).reshape(num_languages, count, 8)
-    packed = {f"language-{number}": Packed(tokens, 1.0) for number, tokens in enumerate(everything)}
-    of_trunk = rows(trunk_sequences(packed, config))
-    of_experts = [rows(expert_sequences(language, config)) for language in packed.values()]
-    of_universal = rows(universal_sequences(packed, config))
-    assert Counter(of_universal) == Counter(row for some in of_experts for row in some)
-    assert not set(of_trunk) & set(of_universal)
-    assert Counter(of_trunk + of_universal) == Counter(rows(everything.reshape(-1, 8)))
-    assert all(len(some) == expert for some in of_experts)
-
-
-def test_languages_take_turns() -> None:
-    config = TrainConfig(sequence_length=8, trunk_sequences=3, expert_sequences=4)
-    packed = {name: Packed(np.full((7, 8), value), 1.0) for name, value in (("a", 1), ("b", 2), ("c", 3))}
-    for tokens, turns in ((trunk_sequences(packed, config), 3), (universal_sequences(packed, config), 4)):
-        assert tokens[:, 0].tolist() == [1, 2, 3] * turns
-    in_order = {"a": Packed(np.arange(7 * 8).reshape(7, 8), 1.0)}
-    assert all(one < other for one, other in pairwise(rows(universal_sequences(in_order, config))))
+@pytest.mark.parametrize("family", [*FAMILIES, "gptj", "stablelm"])
+def test_packed_documents_do_not_see_each_other(family: str) -> None:
+    """Positions alone, without a mask: the logits are each document's own, with windows and learned positions too."""
+    special = {"vocab_size": 99, "pad_token_id": 0, "bos_token_id": 0, "eos_token_id": 0}
+    config = AutoConfig.for_model(family, **OF_THEIR_OWN.get(family, SIZES), **special)
+    generator = torch.Generator().manual_seed(0)
+    with torch.random.fork_rng(), torch.no_grad():
+        torch.manual_seed(0)
+        model = AutoModelForCausalLM.from_config(config).eval()
+        for parameter in model.parameters():  # large enough that every part shows in the logits
+            parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.1)
+    lengths = (20, 1, 30, 25, 2, 40, 74)
+    read = [torch.randint(99, (length,), generator=generator).tolist() for length in lengths]
+    packed = list(cut(read, 96))
+    assert len(packed) == 2
+    tokens_BT, positions_BT = (torch.tensor(part) for part in zip(*packed, strict=True))
+    with torch.no_grad():
+        logits_BTV = model(input_ids=tokens_BT, position_ids=positions_BT, use_cache=False).logits
+        largest = float(logits_BTV.abs().max())
+        for row in range(2):
+            starts = [*(positions_BT[row] == 0).nonzero().flatten().tolist(), 96]
+            assert len(starts) >= 3
+            for start, end in pairwise(starts):
+                alone = model(input_ids=tokens_BT[row : row + 1, start:end], use_cache=False).logits[0]
+                assert float((logits_BTV[row, start:end] - alone).abs().max()) < 1e-5 * largest
+        mixed_up = model(input_ids=tokens_BT, use_cache=False).logits
+    assert float((logits_BTV - mixed_up).abs().max()) > 1e-2 * largest  # one document of it all differs

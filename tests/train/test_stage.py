@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from safetensors.torch import load_file
 
 from codechoir.artifacts import Manifest, read_manifest
 from codechoir.errors import InputError
+from codechoir.model.infilling_tokens import new_rows
 from codechoir.train import stage
 from codechoir.train.branch import Branch
 from codechoir.train.config import TrainConfig
@@ -40,7 +42,7 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
 
 
 def test_the_branches_and_their_tokens(out: Path) -> None:
-    manifests = {path.name: read_manifest(path) for path in out.iterdir()}
+    manifests = {path.name: read_manifest(path) for path in out.iterdir() if path.name != "tokens"}
     assert manifests.keys() == {"trunk", "python", "cpp", "universal"}
     tokens = {name: manifest.facts["tokens"] for name, manifest in manifests.items()}
     assert tokens == {"trunk": 2 * 4 * 32, "python": 3 * 32, "cpp": 3 * 32, "universal": 2 * 3 * 32}
@@ -84,7 +86,7 @@ def branches(monkeypatch: pytest.MonkeyPatch) -> list[Branch]:
     def note(branch: Branch, config: TrainConfig, folder: stage.StageFolder) -> dict[str, int]:
         assert (folder.path / "unfinished.json").exists() and config.trunk_sequences >= 0
         seen.append(branch)
-        return {"tokens": branch.sequences.size}
+        return {"tokens": len(branch.sequences) * config.sequence_length}
 
     monkeypatch.setattr(stage, "train_branch", note)
     return seen
@@ -96,10 +98,11 @@ def test_what_each_branch_is_given(inputs: TrainInputs, tmp_path: Path, branches
     assert [branch.name for branch in branches] == ["trunk", "python", "cpp", "universal"]
     assert trunk.start == inputs.base
     assert {branch.start for branch in (python, cpp, universal)} == {tmp_path / "trunk"}
-    assert all(branch.feed_forward_only for branch in branches)
+    assert all(branch.way == "feed-forward" for branch in branches)
 
     def rows(branch: Branch) -> Counter[bytes]:
-        return Counter(row.tobytes() for row in branch.sequences)
+        batch = branch.sequences.batch(slice(0, len(branch.sequences)))
+        return Counter(row.numpy().tobytes() for row in batch.tokens_BT)
 
     assert rows(universal) == rows(python) + rows(cpp)
     assert not rows(trunk) & rows(universal)
@@ -114,7 +117,7 @@ def test_finished_branches_are_not_trained_again(
     def digests(manifests: dict[str, Manifest]) -> dict[str, str]:
         return {name: manifest.digest for name, manifest in manifests.items()}
 
-    monkeypatch.setattr(stage, "pack", None)  # nothing is tokenised, either
+    monkeypatch.setattr(stage, "make_shards", None)  # nothing is tokenised, either
     assert digests(
         train(CONFIG.model_copy(update={"checkpoint_seconds": 1.0}), LANGUAGES, inputs, tmp_path)
     ) == digests(first)
@@ -141,4 +144,35 @@ def test_only_what_is_missing_is_trained(inputs: TrainInputs, tmp_path: Path, br
 def test_a_language_without_documents(inputs: TrainInputs, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no documents of this language"):
         train(CONFIG, ("python", "javascript"), inputs, tmp_path)
-    assert not list(tmp_path.rglob("manifest.json"))
+    assert not list(tmp_path.glob("*/manifest.json"))
+
+
+def test_learning_rates_are_searched_alike_and_told(inputs: TrainInputs, tmp_path: Path) -> None:
+    """A rate that moves nothing and one that wrecks the model: neither is taken by any arm."""
+    rates = (1e-9, 0.02, 1e9)
+    config = CONFIG.model_copy(
+        update={"learning_rates": rates, "search_share": 1.0, "validation_documents": 2, "trunk_sequences": 8}
+    )
+    manifests = train(config, LANGUAGES, inputs, tmp_path)
+    for name, manifest in manifests.items():
+        tries = manifest.facts["search"]
+        assert [one["learning_rate"] for one in tries] == list(rates)
+        bits = [math.inf if one["bits_per_byte"] is None else one["bits_per_byte"] for one in tries]
+        assert manifest.facts["learning_rate"] == rates[bits.index(min(bits))] == 0.02
+        assert len({one["steps"] for one in tries}) == 1
+        measured = manifest.facts["bits_per_byte"][-1][1]
+        assert measured.keys() == ({name} if name in LANGUAGES else set(LANGUAGES))
+    assert manifests["python"].facts["search"] == manifests["cpp"].facts["search"]
+    assert manifests["universal"].facts["data_matched"] and manifests["universal"].facts["compute_matched"]
+    assert not list((tmp_path / "search").rglob("*.safetensors"))
+
+
+def test_new_tokens_rows_are_learnt_by_the_trunk(inputs: TrainInputs, tmp_path: Path) -> None:
+    """Rows of the sentinels move with the feed-forward weights; no other row of the vocabulary does."""
+    config = CONFIG.model_copy(update={"infilling_rate": 1.0, "learning_rate": 0.02, "trunk_sequences": 8})
+    train(config, LANGUAGES, inputs, tmp_path)
+    rows, name = new_rows(tmp_path / "base"), "model.embed_tokens.weight"
+    assert rows is not None and len(rows.rows) == 3
+    before, trunk, expert = (weights(tmp_path / folder)[name].float() for folder in ("base", "trunk", "cpp"))
+    assert (before != trunk).any(dim=1).nonzero()[:, 0].tolist() == list(rows.rows)
+    assert torch.equal(expert, trunk)

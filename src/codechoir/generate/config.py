@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import Literal, Self, get_args
 
 from pydantic import Field
 
@@ -19,15 +19,19 @@ ModelChoice = Literal[
     "moe-token-top2",
     "moe-oracle",
     "moe-uniform",
+    "moe-tuned",
 ]
 ALL_MODELS: tuple[ModelChoice, ...] = get_args(ModelChoice)
+TUNED: ModelChoice = "moe-tuned"
 
 
 class GenerateConfig(Config):
     """Which models score held-out files and complete problems, and how."""
 
     score: tuple[ModelChoice, ...] = Field(
-        ALL_MODELS, description="models that score held-out files; soup is the experts' weight average"
+        ALL_MODELS,
+        description="models that score held-out files; soup is the experts' weight average, moe-tuned is left out "
+        "where the recipe tunes nothing",
     )
     complete: tuple[ModelChoice, ...] = Field(
         ALL_MODELS, description="models that complete problems; an expert completes its own language's alone"
@@ -46,3 +50,8 @@ class GenerateConfig(Config):
         "auto", description="compute format; auto is bfloat16 where the hardware multiplies in it"
     )
     seed: int = Field(0, description="seeds samples and the choice of held-out files")
+
+    def untuned(self) -> Self:
+        """The same for a run in which no model is tuned."""
+        without = {name: tuple(each for each in getattr(self, name) if each != TUNED) for name in ("score", "complete")}
+        return self.model_copy(update=without)

@@ -1,7 +1,8 @@
 """The models that a run compares, each by its id, and how to load it.
 
 Ids: base, trunk, universal, expert-LANG, soup (the experts' weight average), moe-prompt, moe-token-top1,
-moe-token-top2, moe-oracle (each text goes to its own language's expert) and moe-uniform (all experts, equal weights).
+moe-token-top2, moe-oracle (each text goes to its own language's expert), moe-uniform (all experts, equal weights) and
+moe-tuned (the tuned folder's token routing, with the experts a token that it was tuned for).
 """
 
 from __future__ import annotations
@@ -13,9 +14,9 @@ from typing import Any
 
 import torch
 
-from codechoir.generate.config import ModelChoice
-from codechoir.model.checkpoint import load_model, open_checkpoint
-from codechoir.model.moe import Routing, active_parameters, dense_from_tensors, load_composed, open_composed
+from codechoir.generate.config import TUNED, ModelChoice
+from codechoir.model.checkpoint import load_model
+from codechoir.model.moe import Routing, active_parameters, load_composed, open_composed
 
 _ROUTINGS: dict[str, tuple[Routing, int]] = {
     "moe-prompt": (Routing.PROMPT, 1),
@@ -35,11 +36,11 @@ class Folders:
     universal: Path
     experts: Mapping[str, Path]  # language -> folder
     composed: Path
+    tuned: Path | None = None
 
-    @property
-    def tokenizer(self) -> Path:
-        """The folder whose tokenizer all these models share."""
-        return self.base
+    def tokenizer(self, model: str) -> Path:
+        """The folder of a model's tokenizer: the trunk's may have infilling tokens that the base's has not."""
+        return self.base if model == "base" else self.trunk
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +73,11 @@ def is_oracle(model: str) -> bool:
 def load(model: str, folders: Folders, dtype: torch.dtype) -> LoadedModel:
     """Loads a model by its id."""
     if model in _ROUTINGS:
-        routing, top_k = _ROUTINGS[model]
-        active = active_parameters(open_composed(folders.composed), routing, top_k)
-        return LoadedModel(load_composed(folders.composed, routing, top_k, dtype), active)
+        return _routed(folders.composed, *_ROUTINGS[model], dtype)
+    if model == TUNED:
+        assert folders.tuned, "the run has a tuned model"
+        top_k = int(open_composed(folders.tuned).checkpoint.config["num_experts_per_tok"])
+        return _routed(folders.tuned, Routing.TOKEN, top_k, dtype)
     if model == "soup":
         loaded = _average(list(folders.experts.values()), dtype)
     else:
@@ -84,13 +87,20 @@ def load(model: str, folders: Folders, dtype: torch.dtype) -> LoadedModel:
     return LoadedModel(loaded, sum(parameter.numel() for parameter in loaded.parameters()))
 
 
+def _routed(folder: Path, routing: Routing, top_k: int, dtype: torch.dtype) -> LoadedModel:
+    active = active_parameters(open_composed(folder), routing, top_k)
+    return LoadedModel(load_composed(folder, routing, top_k, dtype), active)
+
+
+@torch.no_grad()
 def _average(folders: Sequence[Path], dtype: torch.dtype) -> Any:
     """The dense model whose every weight is the mean of the folders' weights (model soups, arXiv 2203.05482)."""
-    checkpoints = [open_checkpoint(folder) for folder in folders]
-    tensors: dict[str, torch.Tensor] = {}
-    for name in checkpoints[0].files:
-        total = checkpoints[0].read(name).double()  # so that the mean of equal weights is that weight
-        for checkpoint in checkpoints[1:]:
-            total += checkpoint.read(name)
-        tensors[name] = (total / len(checkpoints)).to(dtype)
-    return dense_from_tensors(checkpoints[0].config, tensors, dtype)
+    model = load_model(folders[0], torch.float32)
+    # Sums are in float64, so that the mean of equal weights is that weight.
+    totals = {name: parameter.double() for name, parameter in model.named_parameters()}
+    for folder in folders[1:]:
+        for name, parameter in load_model(folder, torch.float32).named_parameters():
+            totals[name] += parameter
+    for name, parameter in model.named_parameters():
+        parameter.copy_(totals[name] / len(folders))
+    return model.to(dtype)

@@ -32,7 +32,7 @@ from codechoir.records import (
     write_records,
 )
 
-VERSION = 1
+VERSION = 2
 MODEL_JSON = "model.json"
 
 
@@ -103,7 +103,7 @@ def _run(work: _Work, folders: Folders, config: GenerateConfig, out: Path) -> di
     """Does a model's work, appending each record as it comes, and returns its figures."""
     loaded = load(work.model, folders, compute_dtype(config.precision))
     model = loaded.model.to(compute_device())
-    tokenizer = load_tokenizer(folders.tokenizer)
+    tokenizer = load_tokenizer(folders.tokenizer(work.model))
     scorer = Engine(model, tokenizer, config.score_batch_size)
     writer = Engine(model, tokenizer, config.batch_size)
     with Progress(f"generate {work.model}", work.num_items, "items") as bar:

@@ -23,13 +23,14 @@ from codechoir.model.config import AnySource, HubBase
 from codechoir.planning.memory import free_memory, peak_memory
 from codechoir.recipe import Recipe
 from codechoir.records import Record
-from codechoir.train.config import TrainConfig
+from codechoir.train.config import TrainConfig, Way
 
 _TRAIN_SECONDS = 4.0  # what the timed steps of training are to take together
 _PASSES = 2  # forward passes in a step on trial; longer steps take as much longer
 _SHORT = 64
 _MAX_STEPS = 20
 _SCORED_TEXTS = 2
+_TOKENIZED_TEXTS = 20  # a language
 _NEW_TOKENS = 6
 _ROUTER_DOCUMENTS = 20  # a language
 _NO_TEXT = "def add(left, right):\n    return left + right\n\n\n" * 10
@@ -50,14 +51,18 @@ class ModelTrial(Record):
     first_memory: int  # peak before a model was loaded
     memory: int  # peak of training
     folder_bytes: int  # of a trained model
+    branch_bytes: int  # of what an expert or the universal model leaves: less where it is an adapter
+    trained_parameters: int  # at most, of trunk and branches
     num_steps: int  # of training, timed
     step_seconds: float  # one optimiser step of an expert
     trunk_step_seconds: float  # the same of the trunk
     branch_seconds: float  # loading a model and writing it, once a branch
+    tokenize_rate: float  # tokens of training a second, as documents become them
     load_seconds: float
     score_rate: float  # tokens a second
     complete_seconds: float  # one more token for each prompt of a batch
     prompt_tokens: dict[str, int]  # by language: of all its problems' prompts, padded as they are batched
+    moment_bytes: int  # of one language's moments, which are kept with a composed model
     router_seconds: float  # fitting the prompt router, for one document a language; 0 where there was no text
 
 
@@ -66,10 +71,10 @@ def try_models(recipe: Recipe, cache: Path, scratch: Path, texts: Texts, prompts
     base = _base(recipe.base, cache)
     sizes, first_memory = _sizes(base), peak_memory()
     _check_it_fits(recipe.train, sizes, first_memory)
-    expert = _try_branch(base, recipe.train, sizes.vocabulary, True, scratch / "expert")
+    expert = _try_branch(base, recipe.train, sizes.vocabulary, recipe.train.branches_trainable, scratch / "expert")
     trunk = expert
-    if recipe.train.trainable == "all":
-        trunk = _try_branch(base, recipe.train, sizes.vocabulary, False, scratch / "trunk")
+    if recipe.train.trainable != recipe.train.branches_trainable:
+        trunk = _try_branch(base, recipe.train, sizes.vocabulary, recipe.train.trainable, scratch / "trunk")
     memory = peak_memory()
     asked = _ask(base, recipe.generate, texts, prompts)
     return ModelTrial(
@@ -78,11 +83,15 @@ def try_models(recipe: Recipe, cache: Path, scratch: Path, texts: Texts, prompts
         vocabulary=sizes.vocabulary,
         first_memory=first_memory,
         memory=memory,
-        folder_bytes=expert.folder_bytes,
+        folder_bytes=trunk.folder_bytes,
+        branch_bytes=expert.folder_bytes,
+        trained_parameters=max(expert.trained, trunk.trained),
         num_steps=expert.num_steps,
         step_seconds=expert.step_seconds,
         trunk_step_seconds=trunk.step_seconds,
         branch_seconds=expert.other_seconds,
+        tokenize_rate=_tokenize_rate(base, texts),
+        moment_bytes=_moment_bytes(base, recipe.compose.layers),
         router_seconds=_router_seconds(recipe, base, texts, sizes.vocabulary),
         **asked,
     )
@@ -123,15 +132,25 @@ def _sizes(base: Path) -> _Sizes:
     return _Sizes(sum(sizes.values()), feed_forward, int(checkpoint.config["vocab_size"]))
 
 
+def _moment_bytes(base: Path, layers: str) -> int:
+    from codechoir.compose.moments import moment_bytes
+    from codechoir.compose.plan import chosen_layers
+    from codechoir.model.checkpoint import full_config, open_checkpoint
+    from codechoir.model.families import decoder_of
+
+    decoder = decoder_of(full_config(open_checkpoint(base)), base)
+    return moment_bytes(len(chosen_layers(layers, decoder.num_layers)), decoder.width)
+
+
 def _check_it_fits(config: TrainConfig, sizes: _Sizes, first_memory: int) -> None:
     """Raises InputError where training would take more memory than is free: a trial would only end in a kill."""
     from codechoir.model.device import compute_device, compute_dtype
 
     number = compute_dtype(config.precision).itemsize
-    trained = sizes.parameters if config.trainable == "all" else sizes.feed_forward
-    # Weights; of trained ones a gradient, and in float32 a copy, its gradient and two moments; logits and their loss.
-    needed = first_memory + sizes.parameters * number + trained * (number + 16)
-    needed += config.sequences_per_forward * config.sequence_length * sizes.vocabulary * (number + 8)
+    known = {"all": sizes.parameters, "feed-forward": sizes.feed_forward}  # of the others, few
+    trained = max(known.get(way, 0) for way in (config.trainable, config.branches_trainable))
+    # Weights; of trained ones a gradient and two moments, and where they are not float32 a copy that is.
+    needed = first_memory + sizes.parameters * number + trained * (number + 8 + (4 if number < 4 else 0))
     if compute_device().type == "cpu" and needed > (free := free_memory()):
         raise InputError(
             "the base is too large to be trained on this machine",
@@ -148,37 +167,63 @@ class _Branch:
     step_seconds: float
     other_seconds: float
     folder_bytes: int
+    trained: int  # parameters
 
 
-def _try_branch(base: Path, config: TrainConfig, vocabulary: int, feed_forward_only: bool, scratch: Path) -> _Branch:
-    """A branch on short sequences, which pays for what is done once; then one at full length, of one step or some."""
-    size = min(config.sequences_per_step, _PASSES * config.sequences_per_forward)
+def _try_branch(base: Path, config: TrainConfig, vocabulary: int, way: Way, scratch: Path) -> _Branch:
+    """A branch on short sequences, which pays for what is done once; then one at full length, of one step or some.
+
+    What a step's further passes add, beyond those that are tried, is told from steps of one pass.
+    """
+    passes = -(-config.sequences_per_step // config.sequences_per_forward)
     short = config.model_copy(update={"sequence_length": min(_SHORT, config.sequence_length)})
-    timed = config.model_copy(update={"sequences_per_step": size})
-    _train(base, short, (vocabulary, 1), feed_forward_only, scratch / "first")
-    branch = _train(base, timed, (vocabulary, 1), feed_forward_only, scratch / "one")
-    num_steps = min(_MAX_STEPS, int(_TRAIN_SECONDS / max(branch.step_seconds, 1e-3)))
+    timed = config.model_copy(
+        update={"sequences_per_step": min(config.sequences_per_step, _PASSES * config.sequences_per_forward)}
+    )
+    _train(base, short, (vocabulary, 1), way, scratch / "first")
+    branch = _train(base, timed, (vocabulary, 1), way, scratch / "one")
+    num_steps = max(1, min(_MAX_STEPS, int(_TRAIN_SECONDS / max(branch.step_seconds, 1e-3))))
     if num_steps > 1:
-        branch = _train(base, timed, (vocabulary, num_steps), feed_forward_only, scratch / "some")
-    return replace(branch, step_seconds=branch.step_seconds * config.sequences_per_step / size)
+        branch = _train(base, timed, (vocabulary, num_steps), way, scratch / "some")
+    if passes <= _PASSES:
+        return branch
+    one = timed.model_copy(update={"sequences_per_step": config.sequences_per_forward})
+    pass_seconds = branch.step_seconds - _train(base, one, (vocabulary, num_steps), way, scratch / "pass").step_seconds
+    pass_seconds = min(max(pass_seconds, 0.0), branch.step_seconds / _PASSES)
+    return replace(branch, step_seconds=branch.step_seconds + (passes - _PASSES) * pass_seconds)
 
 
-def _train(base: Path, config: TrainConfig, shape: tuple[int, int], feed_forward_only: bool, folder: Path) -> _Branch:
-    """Trains on random tokens; `shape` is (vocabulary, steps)."""
+def _train(base: Path, config: TrainConfig, shape: tuple[int, int], way: Way, folder: Path) -> _Branch:
+    """Trains on random tokens, two documents a sequence; `shape` is (vocabulary, steps)."""
     from codechoir.train.branch import Branch, train_branch
+    from codechoir.train.sequences import ArraySequences
 
     vocabulary, num_steps = shape
-    settings = config.model_copy(update={"checkpoint_seconds": _NEVER})
+    settings = config.model_copy(update={"checkpoint_seconds": _NEVER, "patience": 0, "bad_step": "skip", "watch": ()})
     num_sequences = num_steps * config.sequences_per_step
     sequences = np.random.default_rng(0).integers(0, vocabulary, (num_sequences, config.sequence_length))
+    sequences[:, :: -(-config.sequence_length // 2)] = 0
     stage = StageFolder(folder, "trial", 1, {}, {})
     stage.begin()
     began = time.monotonic()
-    facts = train_branch(Branch("on trial", base, sequences, feed_forward_only), settings, stage)
+    facts = train_branch(Branch("on trial", base, ArraySequences(sequences, 0), way), settings, stage)
     seconds = time.monotonic() - began
     steps_seconds = sequences.size / facts["tokens_per_second"]
     num_bytes = sum(path.stat().st_size for path in folder.iterdir())
-    return _Branch(num_steps, steps_seconds / num_steps, max(seconds - steps_seconds, 0.0), num_bytes)
+    other_seconds, trained = max(seconds - steps_seconds, 0.0), facts["trainable_parameters"]
+    return _Branch(num_steps, steps_seconds / num_steps, other_seconds, num_bytes, trained)
+
+
+def _tokenize_rate(base: Path, texts: Texts) -> float:
+    from codechoir.model.checkpoint import load_tokenizer
+    from codechoir.model.encoding import TextEncoder
+
+    encoder = TextEncoder(load_tokenizer(base))
+    some = [text for each in texts.values() for text in each[:_TOKENIZED_TEXTS]] or [_NO_TEXT]
+    encoder.encode(some[0])  # the first is slower
+    began = time.monotonic()
+    num_tokens = sum(len(encoder.encode(text)) for text in some)
+    return num_tokens / (time.monotonic() - began)
 
 
 def _ask(base: Path, config: GenerateConfig, texts: Texts, prompts: Texts) -> dict[str, Any]:

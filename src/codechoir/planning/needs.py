@@ -6,6 +6,7 @@ a stage. Nothing is measured here: figures are products of counts that the recip
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,21 +14,25 @@ from pathlib import Path
 from typing import Any
 
 from codechoir.artifacts import MANIFEST, Manifest, read_manifest
+from codechoir.compose.config import TuneConfig
 from codechoir.config import Config
 from codechoir.errors import InputError
-from codechoir.generate.config import ModelChoice
+from codechoir.generate.config import TUNED
 from codechoir.planning.curate_trial import CurateTrial
 from codechoir.planning.model_trial import ModelTrial
 from codechoir.planning.trial import Trials
 from codechoir.recipe import Recipe
+from codechoir.train.config import TrainConfig
 
 MIB = 2**20
 _GROWN = 1.2  # a whole corpus's peak by a sample's, batches aside: measured on the default recipe
 _BATCHES = 4  # copies of a batch that lie in memory: as read, as judged, as cleaned, as written
 _RECORD_BYTES = 2048  # of a completion, a likelihood or a verdict, about
+_POSITION_BYTES = 2
 _STATE_BYTES = 12  # of a trained parameter: its float32 copy and two moments, kept to resume
 _PROOF_PASSES = 4  # over each language's proof text: composed and dense, for either proof
 _TOP2, _UNIFORM = "moe-token-top2", "moe-uniform"
+_TRAINED_BYTES = 12  # of a parameter in training: its gradient and two moments
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +66,7 @@ def needs(recipe: Recipe, measured: Measured, out: Path) -> tuple[Need, ...]:
         Need("report", None, None, None, "not measured: it only reads what the other stages leave"),
     )
     configs: dict[str, Config] = {need.stage: getattr(recipe, need.stage) for need in computed}
+    configs["generate"] = recipe.generation
     return tuple(_as_it_was(need, configs[need.stage], recipe.languages, out) for need in computed)
 
 
@@ -85,37 +91,67 @@ def _curate(recipe: Recipe, measured: Measured) -> Need:
     return Need("curate", seconds, memory, int(total * trial.written_bytes / max(trial.num_bytes, 1)), how)
 
 
-def _models(recipe: Recipe, measured: Measured) -> tuple[Need, Need, Need]:
+def _models(recipe: Recipe, measured: Measured) -> tuple[Need, ...]:
     trial = measured.trials.models
     if not isinstance(trial, ModelTrial):
-        compose, generate = (
-            Need(stage, None, None, None, "not measured, as train") for stage in ("compose", "generate")
-        )
-        return Need("train", None, None, None, f"not measured: {trial}"), compose, generate
-    return _train(recipe, trial), _compose(recipe, trial), _generate(recipe, trial, measured.num_problems)
+        later = ("compose", "tune", "generate") if recipe.tune else ("compose", "generate")
+        needs = [Need(stage, None, None, None, "not measured, as train") for stage in later]
+        return Need("train", None, None, None, f"not measured: {trial}"), *needs
+    tune = (_tune(recipe, recipe.tune, trial),) if recipe.tune else ()
+    return (
+        _train(recipe, trial),
+        _compose(recipe, trial),
+        *tune,
+        _generate(recipe, trial, measured.num_problems),
+    )
 
 
 def _train(recipe: Recipe, trial: ModelTrial) -> Need:
-    """Steps times a step's time, and for each branch the time of a model's loading and writing."""
+    """Steps times a step's time; for each branch a model's loading and writing; tokenizing, tries and measurements."""
     config, num_experts = recipe.train, len(recipe.languages)
-
-    def steps(num_sequences: int) -> int:
-        return -(-num_sequences // config.sequences_per_step)
-
-    trunk = steps(config.trunk_sequences * num_experts)
-    expert = steps(config.expert_sequences)
-    universal = steps(config.expert_sequences * num_experts)
-    others = expert * num_experts + universal
-    branches = num_experts + 2
-    seconds = trunk * trial.trunk_step_seconds + others * trial.step_seconds + branches * trial.branch_seconds
+    read = num_experts * (config.trunk_sequences + config.expert_sequences) * config.sequence_length
+    trunk = _Arm(_steps(config.trunk_sequences * num_experts, config), num_experts, trial.trunk_step_seconds)
+    expert = _Arm(_steps(config.expert_sequences, config), 1, trial.step_seconds)
+    universal = _Arm(_steps(config.expert_sequences * num_experts, config), num_experts, trial.step_seconds)
+    branches = (trunk, *[expert] * num_experts, universal)
+    tries = [arm.tried(config) for arm in (trunk, expert, universal) for _ in config.learning_rates if arm.num_steps]
+    seconds = read / trial.tokenize_rate + (len(branches) + len(tries)) * trial.branch_seconds
+    seconds += sum(arm.seconds(config, trial) for arm in (*branches, *tries))
     memory = "memory: measured" if trial.device == "cpu" else "memory: measured, without the device's own"
-    trained = trial.parameters if config.trainable == "all" else trial.feed_forward
+    most = "at most, " if config.patience else ""
+    tried = f", {sum(arm.num_steps for arm in tries)} more to try learning rates" if tries else ""
+    checkpoints = (config.keep_checkpoints + 1) * _STATE_BYTES * trial.trained_parameters
     how = (
-        f"time: {trunk + others} steps, a step measured on {trial.num_steps} ({trial.step_seconds:.2g} s on the "
-        f"{trial.device}); one expert: {expert} steps; {memory}; disk: {branches} models, "
-        f"and {_STATE_BYTES * trained / MIB:,.0f} MiB while one is trained"
+        f"time: {most}{sum(arm.num_steps for arm in branches)} steps{tried}, a step measured on {trial.num_steps} "
+        f"({trial.step_seconds:.2g} s on the {trial.device}); one expert: {expert.num_steps} steps; {memory}; "
+        f"disk: {len(branches)} models and the tokens, and up to {checkpoints / MIB:,.0f} MiB while one is trained"
     )
-    return Need("train", seconds, trial.memory, branches * trial.folder_bytes, how)
+    disk = trial.folder_bytes + (len(branches) - 1) * trial.branch_bytes
+    disk += read * (_POSITION_BYTES + (2 if trial.vocabulary <= 2**16 else 4))
+    return Need("train", seconds, trial.memory, disk, how)
+
+
+def _steps(num_sequences: int, config: TrainConfig) -> int:
+    return -(-num_sequences // config.sequences_per_step)
+
+
+@dataclass(frozen=True, slots=True)
+class _Arm:
+    """One training: its optimiser steps, the languages that are measured meanwhile, and a step's seconds."""
+
+    num_steps: int
+    num_measured: int
+    step_seconds: float
+
+    def tried(self, config: TrainConfig) -> _Arm:
+        """One learning rate's try."""
+        return replace(self, num_steps=math.ceil(config.search_share * self.num_steps))
+
+    def seconds(self, config: TrainConfig, trial: ModelTrial) -> float:
+        """Of its steps and its measurements of bits per byte."""
+        measurements = -(-self.num_steps // config.validation_steps)
+        tokens = measurements * self.num_measured * config.validation_documents * config.sequence_length
+        return self.num_steps * self.step_seconds + tokens / trial.score_rate
 
 
 def _compose(recipe: Recipe, trial: ModelTrial) -> Need:
@@ -126,24 +162,53 @@ def _compose(recipe: Recipe, trial: ModelTrial) -> Need:
         3 * num_experts + 2
     )  # the experts joined for the fit, joined again as written, and one by one for the proofs
     seconds = tokens / trial.score_rate + loads * trial.load_seconds + config.prompt_documents * trial.router_seconds
-    added = (num_experts - 1) * trial.feed_forward
+    added = (num_experts - 1 + config.generalist) * trial.feed_forward
+    disk = trial.folder_bytes + added * 2 + num_experts * trial.moment_bytes
     # The embeddings and a layer at a time, in float32, and the states that the routers are fitted on.
     working = 4 * trial.parameters
     how = (
         f"time: computed from the measured scoring of {tokens:,} tokens, {loads} loads and the prompt router's fit; "
-        "memory: at most one float32 model, as layers come one by one; disk: computed"
+        "memory: at most one float32 model, as layers come one by one; disk: computed, with the moments"
     )
-    return Need("compose", seconds, trial.first_memory + working, trial.folder_bytes + added * 2, how)
+    return Need("compose", seconds, trial.first_memory + working, disk, how)
+
+
+def _tune(recipe: Recipe, config: TuneConfig, trial: ModelTrial) -> Need:
+    """Tokens of steps at training's speed, of teachers and validations at scoring's, by the experts that they pass."""
+    num_experts = len(recipe.languages)
+    work = _work(min(config.top_k or recipe.compose.top_k, num_experts), trial)
+    tokens = config.steps * config.sequences_per_language * num_experts * config.sequence_length
+    validated = config.validation_sequences * num_experts * config.sequence_length
+    token_seconds = trial.step_seconds / (recipe.train.sequences_per_step * recipe.train.sequence_length)
+    seconds = tokens * work * token_seconds
+    if config.distillation_weight:
+        seconds += tokens / trial.score_rate
+    controls = 1 + _work(num_experts, trial)  # the oracle and uniform routing, at step 0
+    validations = 1 + -(-config.steps // config.validate_every)
+    seconds += validated * (controls + validations * work) / trial.score_rate + trial.load_seconds
+    experts = num_experts * trial.feed_forward
+    parameters = trial.parameters + experts - trial.feed_forward
+    trained = experts if config.what == "whole" else 0
+    logits = num_experts * config.sequence_length * trial.vocabulary * 4 * (4 if config.distillation_weight else 3)
+    memory = trial.first_memory + trial.number_bytes * parameters + _TRAINED_BYTES * trained + logits
+    how = (
+        f"time: computed from measured steps of training and scoring, {tokens:,} tokens tuned on; memory: computed, "
+        "without what a forward pass keeps for its gradients; disk: computed, "
+        f"and {_STATE_BYTES * trained / MIB:,.0f} MiB while it runs"
+    )
+    return Need("tune", seconds, memory, trial.folder_bytes + 2 * (experts - trial.feed_forward), how)
 
 
 def _generate(recipe: Recipe, trial: ModelTrial, num_problems: Mapping[str, int]) -> Need:
-    config, num_experts = recipe.generate, len(recipe.languages)
+    config, num_experts = recipe.generation, len(recipe.languages)
+    tuned_top_k = min((recipe.tune and recipe.tune.top_k) or recipe.compose.top_k, num_experts)
+    active = {_TOP2: 2, _UNIFORM: num_experts, TUNED: tuned_top_k}
     scored = num_experts * config.held_out_documents
     score_seconds = scored * config.held_out_tokens / trial.score_rate
     seconds, num_scored, num_completed = 0.0, 0, 0
     for choice in config.score:
         copies = num_experts if choice == "experts" else 1
-        seconds += copies * _cost(choice, trial, num_experts) * score_seconds
+        seconds += copies * _work(active.get(choice, 1), trial) * score_seconds
         num_scored += copies * scored
     for choice in config.complete:
         for name, count in num_problems.items():  # an expert completes its own language alone
@@ -151,7 +216,7 @@ def _generate(recipe: Recipe, trial: ModelTrial, num_problems: Mapping[str, int]
             batches = -(-tasks // config.batch_size)
             prompts = trial.prompt_tokens.get(name, 0) / trial.score_rate
             new = batches * config.max_tokens * trial.complete_seconds
-            seconds += _cost(choice, trial, num_experts) * (prompts + new)
+            seconds += _work(active.get(choice, 1), trial) * (prompts + new)
             num_completed += tasks
     chosen = set(config.score) | set(config.complete)
     seconds += (len(chosen) + (num_experts - 1) * ("experts" in chosen)) * trial.load_seconds
@@ -165,14 +230,13 @@ def _generate(recipe: Recipe, trial: ModelTrial, num_problems: Mapping[str, int]
     return Need("generate", seconds, memory, (num_scored + num_completed) * _RECORD_BYTES, how)
 
 
-def _cost(choice: ModelChoice, trial: ModelTrial, num_experts: int) -> float:
-    """The work of a token in a model, by that in the dense one: its active parameters."""
-    active = {_TOP2: 2, _UNIFORM: num_experts}.get(choice, 1)
+def _work(active: int, trial: ModelTrial) -> float:
+    """The work of a token that passes so many experts, by that in the dense model: active parameters."""
     return 1 + (active - 1) * trial.feed_forward / trial.parameters
 
 
 def _evaluate(recipe: Recipe, measured: Measured) -> Need:
-    config, generate = recipe.evaluate, recipe.generate
+    config, generate = recipe.evaluate, recipe.generation
     workers = config.workers or len(os.sched_getaffinity(0))
     seconds, num_programs = 0.0, 0
     for name, count in measured.num_problems.items():

@@ -20,6 +20,7 @@ from codechoir.artifacts import MANIFEST, Manifest, read_manifest
 from codechoir.errors import InputError
 from codechoir.records import Comparison, LogLikelihood, Score, read_json, read_records
 
+TUNED = "moe-tuned"  # the model that a run has only where its recipe tunes one
 MEAN = "mean"  # the language of a figure that is the mean over languages
 LIKELIHOODS = ".likelihood.jsonl"  # a model's folder in generate holds one such file a language
 
@@ -108,8 +109,20 @@ class CurateFacts(Facts):
     sampling: tuple[PlanFacts, ...] = ()
 
 
+class TryFacts(Facts):
+    """One learning rate of a search: the mean bits per byte at the end of its short training."""
+
+    learning_rate: float
+    tokens: int | None = None
+    bits_per_byte: float | None = None
+
+
 class TrainFacts(Facts):
-    """One branch of the training; `losses` are (tokens seen by this branch, nats a token)."""
+    """One branch of the training; `losses` are (tokens seen by this branch, nats a token), `bits_per_byte` by language.
+
+    The universal model is data-matched where it read what all experts read together, compute-matched where its
+    training cost as much as theirs together.
+    """
 
     tokens: int | None = None
     total_tokens: int | None = None  # its trunk's tokens included
@@ -122,6 +135,10 @@ class TrainFacts(Facts):
     precision: str | None = None
     device: str | None = None
     losses: tuple[tuple[float, float | None], ...] = ()
+    bits_per_byte: tuple[tuple[float, dict[str, float | None]], ...] = ()
+    search: tuple[TryFacts, ...] = ()
+    data_matched: bool | None = None
+    compute_matched: bool | None = None
 
 
 class ProofFacts(Facts):
@@ -164,6 +181,18 @@ class ComposeFacts(Facts):
     proofs: ProofsFacts = ProofsFacts()
     prompt_router: PromptRouterFacts | None = None
     token_router: TokenRouterFacts | None = None
+
+
+class TuneFacts(Facts):
+    """Gradient tuning; `losses` are side ("before", "after") -> routing -> language -> nats a token."""
+
+    what: str | None = None
+    top_k: int | None = None
+    best_step: int | None = None
+    steps: int | None = None
+    losses: dict[str, dict[str, dict[str, float | None]]] = {}
+    recovered: dict[str, dict[str, float | None]] = {}
+    dead_experts: dict[str, dict[str, tuple[str, ...]]] = {}
 
 
 class ModelFacts(Facts):
@@ -249,11 +278,17 @@ class Run:
     curate: Finished[CurateFacts] | None
     branches: Mapping[str, Finished[TrainFacts]]  # trunk, universal, then one a language
     compose: Finished[ComposeFacts] | None
+    tune: Finished[TuneFacts] | None
     generate: Finished[GenerateFacts] | None
     evaluate: Finished[EvaluateFacts] | None
     scores: Scores
     routes: Mapping[str, Confusion]  # model -> language -> expert -> mean share over the documents
     finished: datetime.datetime | None  # when the last of the stages ended
+
+    def named(self, models: Iterable[str]) -> list[str]:
+        """Those of `models` that the run's tables name: the tuned one only where there is one."""
+        tuned = self.tune is not None or TUNED in self.scores.models()
+        return [model for model in models if model != TUNED or tuned]
 
     def stages(self) -> dict[str, Manifest]:
         """The finished stages' manifests by folder, in the order of the run."""
@@ -263,6 +298,8 @@ class Run:
         found |= {f"train/{name}": branch.manifest for name, branch in self.branches.items()}
         if self.compose:
             found["compose"] = self.compose.manifest
+        if self.tune:
+            found["tune"] = self.tune.manifest
         if self.generate:
             found["generate"] = self.generate.manifest
         if self.evaluate:
@@ -292,6 +329,7 @@ def read_run(folder: Path) -> Run:
         curate=curate,
         branches=_branches(folder / "train", languages),
         compose=compose,
+        tune=_finished(TuneFacts, folder / "tune"),
         generate=generate,
         evaluate=evaluate,
         scores=scores,

@@ -1,4 +1,4 @@
-"""The sections on how the result came about: training, cost, proofs, and what was run where.
+"""The sections on how the result came about: cost, proofs, and what was run where.
 
 Lays out the stages' facts; computes nothing but sums.
 """
@@ -6,66 +6,16 @@ Lays out the stages' facts; computes nothing but sums.
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import yaml
 
 from codechoir.report import wording
-from codechoir.report.config import ReportConfig
 from codechoir.report.facts import Run
-from codechoir.report.figures import Axes, Label, Series, line_chart, thinned
 from codechoir.report.machine import Environment
-from codechoir.report.view import Block, Cell, Code, Figure, Figures, Row, Section, Table, Text
+from codechoir.report.view import Block, Cell, Code, Row, Section, Table, Text
 from codechoir.report.wording import NOT_RUN
-
-
-def training_section(run: Run, config: ReportConfig) -> Section:
-    """Every branch's tokens, losses and speed, and its loss curve."""
-    rows = []
-    for name in dict.fromkeys(("trunk", "universal", *run.languages, *run.branches)):
-        branch = run.branches.get(name)
-        if branch is None:
-            cells = (Cell(NOT_RUN, tone="missing"), *[Cell(wording.NONE, tone="missing")] * 8)
-        else:
-            f = branch.facts
-            counts = (f.tokens, f.total_tokens, f.steps, f.trainable_parameters)
-            reals = (
-                (f.first_loss, ".3f"),
-                (f.last_loss, ".3f"),
-                (f.tokens_per_second, ",.0f"),
-                (f.learning_rate, ".2g"),
-            )
-            cells = (*map(wording.count, counts), *(wording.real(value, form) for value, form in reals))
-            cells = (*cells, Cell(f.precision or wording.NONE))
-        rows.append(Row(_branch_name(name), cells))
-    columns = ("Branch", "Tokens", "With its trunk", "Steps", "Trained parameters", "First loss", "Last loss")
-    note = "Losses are nats a token on each branch's own training text: they do not compare across branches."
-    table = Table("Branches", (*columns, "Tokens/s", "Learning rate", "Precision"), tuple(rows), note)
-    mixed = [name for name in run.branches if name in ("trunk", "universal")]
-    groups = {"mixed": ("Mixed code", mixed), "experts": ("Experts", [n for n in run.branches if n not in mixed])}
-    figures = [
-        figure
-        for name, (title, branches) in groups.items()
-        if (figure := _loss_figure(f"losses-{name}", title, run, branches, config.curve_points))
-    ]
-    return Section("training", "Training", (table, Figures(tuple(figures))) if figures else (table,))
-
-
-def _loss_figure(name: str, title: str, run: Run, branches: Sequence[str], limit: int) -> Figure | None:
-    """The branches' losses over the tokens that each model has seen, its trunk's included."""
-    lines, said = [], []
-    for branch in branches:
-        facts = run.branches[branch].facts
-        before = facts.total_tokens - facts.tokens if facts.total_tokens and facts.tokens else 0
-        points = [(before + x, y) for x, y in facts.losses if y is not None and math.isfinite(y)]
-        if points:
-            style = list(run.branches).index(branch)
-            lines.append(Series(_branch_name(branch), thinned(points, limit), style))
-            said.append(f"{_branch_name(branch)} from {points[0][1]:.3f} to {points[-1][1]:.3f}")
-    label = Label(name, f"{title}: training loss over the tokens seen, the trunk's included", "; ".join(said))
-    return line_chart(label, Axes("tokens", "nats a token"), lines) if lines else None
 
 
 def cost_section(run: Run) -> Section:
@@ -84,7 +34,7 @@ def cost_section(run: Run) -> Section:
         blocks.append(Text("Generation was not run here.", missing=True))
         return Section("cost", "Cost", tuple(blocks))
     models = generate.facts.models
-    order = [name for name in wording.MODEL_ROWS if name != wording.OWN_EXPERT]
+    order = [name for name in run.named(wording.MODEL_ROWS) if name != wording.OWN_EXPERT]
     rows = []
     for name in dict.fromkeys((*order, *models)):
         facts = models.get(name)
@@ -176,7 +126,3 @@ def clock(seconds: float) -> str:
 
 def _pairs(values: Mapping[str, str]) -> tuple[Row, ...]:
     return tuple(Row(name, (Cell(value),)) for name, value in values.items())
-
-
-def _branch_name(name: str) -> str:
-    return name if name in ("trunk", "universal") else f"expert, {wording.language_name(name)}"

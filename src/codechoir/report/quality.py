@@ -159,7 +159,7 @@ def _rows(run: Run, metric: str) -> list[str]:
     others = {
         each.model for each in run.scores.scores if each.metric == metric and not each.model.startswith("expert-")
     }
-    return [*wording.MODEL_ROWS, *sorted(others - set(wording.MODEL_ROWS))]
+    return [*run.named(wording.MODEL_ROWS), *sorted(others - set(wording.MODEL_ROWS))]
 
 
 def _is_own_mean(model: str, language: str) -> bool:

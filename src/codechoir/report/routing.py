@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 
 from codechoir.report import wording
 from codechoir.report.config import ReportConfig
-from codechoir.report.facts import MEAN, ComposeFacts, Confusion, Run
+from codechoir.report.facts import MEAN, ComposeFacts, Confusion, Run, TuneFacts
 from codechoir.report.figures import Axes, Label, Series, heat_map, line_chart
 from codechoir.report.view import Block, Cell, Figure, Figures, Row, Section, Table, Text
 from codechoir.report.wording import BITS, NOT_RUN
@@ -30,13 +30,15 @@ def routing_section(run: Run, config: ReportConfig) -> Section:
     else:
         blocks.append(Text("The token router's accuracy by layer was not run.", missing=True))
     blocks.append(_gap_table(run))
+    if run.tune:
+        blocks += _tuning(run, run.tune.facts)
     return Section("routing", "Routing", tuple(blocks))
 
 
 def _confusions(run: Run, compose: ComposeFacts | None, prefix: int) -> list[Block]:
     missing: list[Block] = []
     shown: dict[str, tuple[str, Confusion]] = {}  # figure's name -> caption's begin and shares
-    for model in wording.ROUTED:
+    for model in run.named(wording.ROUTED):
         if model in run.routes:
             shown[model] = (f"{wording.model_name(model)}, mean over held-out files", run.routes[model])
         else:
@@ -136,7 +138,7 @@ def _gap_table(run: Run) -> Table:
     columns = (*run.languages, MEAN)
     rows = tuple(
         Row(wording.model_name(model), tuple(_recovered_cell(run, model, language) for language in columns))
-        for model in wording.ROUTED
+        for model in run.named(wording.ROUTED)
     )
     return Table(
         "Share of the gap in bits per byte between uniform (0%) and oracle (100%) routing that each router recovers",
@@ -144,6 +146,32 @@ def _gap_table(run: Run) -> Table:
         rows,
         "A point figure without interval: read it only where the gap itself is large.",
     )
+
+
+def _tuning(run: Run, tune: TuneFacts) -> list[Block]:
+    """Which step of tuning was the best, and losses before it and there."""
+    what = {"routers": "The token routers were", "whole": "The experts and their token routers were"}
+    told = (
+        f"{what.get(tune.what or '', 'The model was')} tuned by gradient for {tune.steps} steps at top-{tune.top_k}. "
+    )
+    told += (
+        f"The best step by validation loss was {tune.best_step}."
+        if tune.best_step
+        else "No step was better than step 0 by validation loss: the model is as it was composed."
+    )
+    columns = (*run.languages, MEAN)
+    rows = []
+    for side, name in (("before", "step 0"), ("after", "best step")):
+        for routing, by in tune.losses.get(side, {}).items():
+            rows.append(Row(f"{routing} routing, {name}", tuple(wording.real(by.get(each), ".4f") for each in columns)))
+        found = tune.recovered.get(side, {})
+        cells = tuple(
+            wording.share(value) if (value := found.get(each)) is not None else Cell("no gap", tone="missing")
+            for each in columns
+        )
+        rows.append(Row(f"share of the gap recovered, {name}", cells))
+    caption = "Tuning: loss in nats a token on training documents that tuning has not read"
+    return [Text(told), Table(caption, ("Routing", *map(wording.column, columns)), tuple(rows))]
 
 
 def _recovered_cell(run: Run, model: str, language: str) -> Cell:

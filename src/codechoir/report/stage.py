@@ -13,13 +13,13 @@ from typing import Any
 
 from codechoir.artifacts import Manifest, StageFolder, write_atomically, write_json
 from codechoir.records import Record
-from codechoir.report import corpus, passing, process, quality, render, routing, wording
+from codechoir.report import corpus, passing, process, quality, render, routing, training, wording
 from codechoir.report.config import ReportConfig
 from codechoir.report.facts import Run, read_run
 from codechoir.report.machine import Environment, environment
 from codechoir.report.view import Page
 
-VERSION = 3
+VERSION = 4
 
 
 def report(
@@ -62,7 +62,7 @@ def build(config: ReportConfig, run: Run, recipe: Mapping[str, Any], surrounding
             passing.pass_section(run),
             routing.routing_section(run, config),
             corpus.corpus_section(run),
-            process.training_section(run, config),
+            training.training_section(run, config),
             process.cost_section(run),
             process.proofs_section(run),
             process.provenance_section(run, surroundings, recipe),

@@ -7,7 +7,7 @@ import re
 
 from codechoir.languages import LANGUAGES
 from codechoir.records import Comparison, Score
-from codechoir.report.facts import MEAN
+from codechoir.report.facts import MEAN, TUNED
 from codechoir.report.view import Cell, Tone
 
 BITS, EXACT_MATCH = "bits_per_byte", "infill_exact_match"
@@ -25,11 +25,12 @@ MODEL_NAMES = {
     "moe-token-top1": "MoE, token routing, top-1",
     "moe-token-top2": "MoE, token routing, top-2",
     "moe-oracle": "MoE, oracle routing",
+    TUNED: "MoE, token routing, tuned",
     "moe-uniform": "MoE, uniform routing",
     "other-experts": "the other experts",
 }
 MODEL_ROWS = tuple(name for name in MODEL_NAMES if name != "other-experts")
-ROUTED = ("moe-prompt", "moe-token-top1", "moe-token-top2")  # routings that a user can have: no oracle
+ROUTED = ("moe-prompt", "moe-token-top1", "moe-token-top2", TUNED)  # routings that a user can have: no oracle
 
 
 def model_name(model: str) -> str:

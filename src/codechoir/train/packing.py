@@ -1,67 +1,71 @@
-"""From documents to packed sequences, and which branch reads which.
+"""From texts to packed sequences: a document's tokens, and sequences of equal length cut from documents in a row.
 
-A language's documents, in a seeded order, are tokenised, joined by the separator token and cut into sequences of
-equal length. The trunk reads the first of them, mixed over languages; each expert reads its language's next ones; the
-universal model reads exactly what all the experts read, mixed.
+Attention and loss stay inside each document: the positions that come with the tokens begin again at 0 in each, and
+transformers keeps such documents apart by their positions alone where it is given neither mask nor cache. Knows
+neither languages nor files.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
-from codechoir.documents import Text, in_seeded_order, in_turn
-from codechoir.errors import InputError
-from codechoir.train.config import TrainConfig
-
-Tokens = npt.NDArray[np.int64]
+from codechoir.model.encoding import TextEncoder
+from codechoir.model.infilling_tokens import Sentinels
+from codechoir.train.infilling import Rates, split, tokens_of
 
 
 @dataclass(frozen=True, slots=True)
-class Packed:
-    """One language's sequences, shape (sequences, sequence_length), and how often its documents were gone through."""
+class Document:
+    """A document's tokens, separator first, and the UTF-8 bytes of the text that they stand for."""
 
-    tokens: Tokens
-    epochs: float
-
-
-def pack(texts: Sequence[Text], tokenizer: Any, separator: int, config: TrainConfig, num_sequences: int) -> Packed:
-    """The first `num_sequences` packed sequences of a language; documents are gone through again when they run out."""
-    if not texts:
-        raise InputError("no training documents", next_step="run the curate stage with more sources")
-    wanted = num_sequences * config.sequence_length
-    ordered = in_turn(in_seeded_order(texts, config.seed))  # no large package crowds out the others
-    stream: list[int] = []
-    num_read = 0
-    while len(stream) < wanted:
-        stream.append(separator)
-        text = ordered[num_read % len(ordered)].content
-        stream += tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"][: config.document_tokens]
-        num_read += 1
-    tokens = np.asarray(stream[:wanted], dtype=np.int64).reshape(num_sequences, config.sequence_length)
-    return Packed(tokens, round(num_read / len(ordered), 3))
+    tokens: list[int]
+    num_bytes: int
+    is_infilling: bool
 
 
-def trunk_sequences(packed: Mapping[str, Packed], config: TrainConfig) -> Tokens:
-    """The trunk's sequences: the first of every language, in turn."""
-    return _in_turn([language.tokens[: config.trunk_sequences] for language in packed.values()])
+@dataclass(frozen=True, slots=True)
+class Writer:
+    """Turns texts into documents' tokens. `sentinels` may be None only where the infilling rate is 0."""
+
+    encoder: TextEncoder
+    separator: int
+    sentinels: Sentinels | None
+    document_tokens: int
+    rates: Rates
+
+    def write(self, text: str, draw: str) -> Document:
+        """One document: separator, tokens, and the separator again as its end, so that models learn to stop.
+
+        A text longer than `document_tokens` is cut, and then has no end; sentinels are not counted. `draw` fixes the
+        chances of infilling.
+        """
+        ids, kept = self.encoder.encode_start(text, self.document_tokens)
+        pieces = split(kept, draw, self.rates)
+        if pieces is not None:
+            assert self.sentinels is not None, "infilling needs sentinels"
+            ids = tokens_of(pieces, self.encoder, self.sentinels)
+        elif kept == text:
+            ids = [*ids, self.separator]
+        return Document([self.separator, *ids], len(kept.encode()), pieces is not None)
 
 
-def expert_sequences(packed: Packed, config: TrainConfig) -> Tokens:
-    """An expert's sequences: its language's next after the trunk's."""
-    return packed.tokens[config.trunk_sequences :][: config.expert_sequences]
+def cut(documents: Iterable[Sequence[int]], length: int) -> Iterator[tuple[list[int], list[int]]]:
+    """Tokens and positions of sequences of `length`, one after the other; what does not fill the last one is dropped.
 
-
-def universal_sequences(packed: Mapping[str, Packed], config: TrainConfig) -> Tokens:
-    """The universal model's sequences: all that the experts read, the languages in turn."""
-    return _in_turn([expert_sequences(language, config) for language in packed.values()])
-
-
-def _in_turn(blocks: Sequence[Tokens]) -> Tokens:
-    """Sequence 0 of every block, then sequence 1 of every block, and so on."""
-    stacked: Tokens = np.stack(blocks, axis=1).reshape(-1, blocks[0].shape[1])
-    return stacked
+    Positions count from 0 in each document. A document that a sequence's end cuts goes on in the next one, from
+    position 0 again: nothing of it is lost or padded, and no position is larger than a model that reads one sequence
+    knows. What went before is out of its reach there, as it is for any attention that ends with the sequence.
+    """
+    tokens: list[int] = []
+    positions: list[int] = []
+    for document in documents:
+        start = 0
+        while start < len(document):
+            part = document[start : start + length - len(tokens)]
+            tokens += part
+            positions += range(len(part))
+            start += len(part)
+            if len(tokens) == length:
+                yield tokens, positions
+                tokens, positions = [], []

@@ -1,25 +1,38 @@
 """The train stage: a shared trunk, from it one expert per language and one universal dense model.
 
-In: a base model's folder and curate's documents. Out: one Hugging Face folder a branch, each finished and resumed on
-its own. The universal model goes on from the trunk with the mix until it has seen every token that the experts saw
-together.
+In: a base model's folder and curate's documents. Out: one Hugging Face folder a branch (for LoRA a PEFT adapter), each
+finished and resumed on its own.
+
+The universal model is the dense control. It starts from the same trunk, trains the same weights by the same schedule
+and seed, and is told in its manifest to be *data-matched* where it read exactly the tokens that all experts read
+together, and *compute-matched* where its training cost as many operations as theirs together: at the same trained
+weights a token costs the same, so as many tokens. By default it is both; early stopping may end either.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
-from codechoir.artifacts import Manifest, StageFolder
-from codechoir.documents import read_texts
+from codechoir.artifacts import Manifest, StageFolder, read_manifest
+from codechoir.documents import Text, read_texts
 from codechoir.model.checkpoint import load_tokenizer, separator_id
+from codechoir.model.infilling_tokens import with_infilling_tokens
 from codechoir.train.branch import Branch, train_branch
-from codechoir.train.config import TrainConfig
-from codechoir.train.packing import Packed, Tokens, expert_sequences, pack, trunk_sequences, universal_sequences
+from codechoir.train.config import UNTOLD, TrainConfig
+from codechoir.train.devices import join_devices
+from codechoir.train.mixing import Arms, ShardSequences, arms
+from codechoir.train.search import search_rate
+from codechoir.train.sequences import Sequences
+from codechoir.train.shards import Shard, Source, make_shards
+from codechoir.train.validation import Rows, hold_back, validation_rows
 
-VERSION = 1
+VERSION = 2
 TRUNK, UNIVERSAL = "trunk", "universal"
+_EXPERTS = "experts"
+_BASE, _SEARCH, _SHARDS = "base", "search", "tokens"  # folders beside the branches'
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,46 +47,129 @@ class TrainInputs:
 
 def train(config: TrainConfig, languages: Sequence[str], inputs: TrainInputs, out: Path) -> dict[str, Manifest]:
     """Trains what is not yet trained under `out` and returns every branch's manifest, by its name."""
-    packed: dict[str, Packed] = {}  # filled when the first unfinished branch needs it
-
-    def sequences(branch: str) -> Tokens:
-        if not packed:
-            packed.update(_pack_all(config, languages, inputs))
-        if branch == TRUNK:
-            return trunk_sequences(packed, config)
-        return universal_sequences(packed, config) if branch == UNIVERSAL else expert_sequences(packed[branch], config)
-
-    manifests: dict[str, Manifest] = {}
+    run = _Run(config, languages, _with_infilling_tokens(config, inputs, out / _BASE), out)
     for name in (TRUNK, *languages, UNIVERSAL):
-        trunk = manifests.get(TRUNK)
-        start, start_digest = (out / TRUNK, trunk.digest) if trunk else (inputs.base, inputs.base_digest)
-        folder = StageFolder(
-            out / name,
+        run.manifests[name] = run.finish(name)
+    return run.manifests
+
+
+def _with_infilling_tokens(config: TrainConfig, inputs: TrainInputs, folder: Path) -> TrainInputs:
+    """The inputs with a base that has infilling tokens, where infilling is trained; the first process makes it."""
+    if not config.infilling_rate:
+        return inputs
+    devices = join_devices()
+    for is_turn in (devices.is_first, not devices.is_first):
+        if is_turn:
+            inputs = replace(inputs, base=with_infilling_tokens(inputs.base, inputs.base_digest, folder))
+        devices.meet()
+    return inputs
+
+
+@dataclass(slots=True)
+class _Run:
+    """One call of `train`: what is trained so far, and the data once a branch has needed it."""
+
+    config: TrainConfig
+    languages: Sequence[str]
+    inputs: TrainInputs
+    out: Path
+    manifests: dict[str, Manifest] = field(default_factory=dict)
+    _rates: dict[str, tuple[float, list[dict[str, Any]]]] = field(default_factory=dict)  # by arm, and what was tried
+    _data: _Data | None = None
+
+    def finish(self, name: str) -> Manifest:
+        """A branch's manifest; it is trained where it is not finished."""
+        devices = join_devices()
+        folder = self._folder(self.out / name, name, {})
+        finished = folder.finished()
+        devices.meet()  # all have looked before anything changes
+        if finished is not None:
+            return finished
+        if devices.is_first:
+            folder.begin()
+        devices.meet()
+        branch = self._branch(name)
+        rate, tries = self._rate(name, branch)
+        facts = train_branch(branch, self.config.model_copy(update={"learning_rate": rate}), folder)
+        if devices.is_first:
+            folder.finish(facts | self._facts_beside(name, facts) | {"search": tries})
+        devices.meet()
+        return read_manifest(folder.path)
+
+    def _folder(self, path: Path, name: str, more: dict[str, Any]) -> StageFolder:
+        trunk = self.manifests.get(TRUNK)
+        return StageFolder(
+            path,
             f"train-{name}",
             VERSION,
-            config.model_dump(mode="json", exclude={"checkpoint_seconds"}) | {"languages": list(languages)},
-            {"start": start_digest, "documents": inputs.documents_digest},
+            self.config.model_dump(mode="json", exclude=UNTOLD) | {"languages": list(self.languages)} | more,
+            {
+                "start": trunk.digest if trunk else self.inputs.base_digest,
+                "documents": self.inputs.documents_digest,
+            },
         )
-        finished = folder.finished()
-        if finished is None:
-            folder.begin()
-            branch = Branch(name, start, sequences(name), name != TRUNK or config.trainable == "feed-forward")
-            facts = train_branch(branch, config, folder)
-            before = trunk.facts["tokens"] if trunk else 0
-            finished = folder.finish(facts | {"total_tokens": before + facts["tokens"], "epochs": _epochs(packed)})
-        manifests[name] = finished
-    return manifests
+
+    def _branch(self, name: str) -> Branch:
+        data = self._data = self._data or _read_data(self.config, self.languages, self.inputs, self.out / _SHARDS)
+        start = self.out / TRUNK if TRUNK in self.manifests else self.inputs.base
+        way = self.config.trainable if name == TRUNK else self.config.branches_trainable
+        measured = tuple(rows for rows in data.validation if name in (TRUNK, UNIVERSAL, rows.language))
+        return Branch(name, start, data.sequences(name), way, measured)
+
+    def _rate(self, name: str, branch: Branch) -> tuple[float, list[dict[str, Any]]]:
+        """The branch's peak learning rate and how it was found: one search each for trunk, experts and universal."""
+        arm = name if name in (TRUNK, UNIVERSAL) else _EXPERTS
+        if not self.config.learning_rates or not len(branch.sequences):
+            return self.config.learning_rate, []
+        if arm not in self._rates:
+            first = self._branch(self.languages[0]) if arm == _EXPERTS else branch
+
+            def folder(rate: float) -> StageFolder:
+                return self._folder(self.out / _SEARCH / f"{arm}-{rate:g}", f"search-{arm}", {"tried": rate})
+
+            self._rates[arm] = search_rate(first, self.config, folder)
+        return self._rates[arm]
+
+    def _facts_beside(self, name: str, facts: Mapping[str, Any]) -> dict[str, Any]:
+        """What is to be said of a branch beside its own training."""
+        assert self._data is not None
+        before = self.manifests[TRUNK].facts["tokens"] if TRUNK in self.manifests else 0
+        beside: dict[str, Any] = {
+            "total_tokens": before + facts["tokens"],
+            "epochs": {name: shard.epochs for name, shard in self._data.shards.items()},
+        }
+        if name == UNIVERSAL:
+            is_matched = facts["tokens"] == sum(self.manifests[one].facts["tokens"] for one in self.languages)
+            beside |= {"data_matched": is_matched, "compute_matched": is_matched}
+        return beside
 
 
-def _pack_all(config: TrainConfig, languages: Sequence[str], inputs: TrainInputs) -> dict[str, Packed]:
+@dataclass(frozen=True, slots=True)
+class _Data:
+    """All languages' sequences, who reads which, and what is measured on."""
+
+    shards: Mapping[str, Shard]
+    arms: Arms
+    validation: tuple[Rows, ...]
+
+    def sequences(self, name: str) -> Sequences:
+        """What a branch reads."""
+        if name == TRUNK:
+            return ShardSequences(self.arms.trunk_order(), self.shards)
+        order = self.arms.universal_order() if name == UNIVERSAL else self.arms.expert_order(name)
+        return ShardSequences(order, self.shards)
+
+
+def _read_data(config: TrainConfig, languages: Sequence[str], inputs: TrainInputs, out: Path) -> _Data:
+    split = arms(languages, config)
+    source = Source(inputs.documents, inputs.documents_digest, inputs.base)
+    shards = make_shards(source, {name: split.num_sequences(name) for name in languages}, config, out)
     tokenizer = load_tokenizer(inputs.base)
-    separator = separator_id(tokenizer)
-    count = config.trunk_sequences + config.expert_sequences
-    return {
-        name: pack(read_texts(inputs.documents, name, "train"), tokenizer, separator, config, count)
-        for name in languages
-    }
+    held = {name: _held_back(inputs.documents, name, config) for name in languages if config.validation_documents}
+    size = config.sequences_per_forward
+    rows = validation_rows(held, tokenizer, separator_id(tokenizer), config.sequence_length, size)
+    return _Data(shards, split, tuple(rows))
 
 
-def _epochs(packed: Mapping[str, Packed]) -> dict[str, float]:
-    return {name: language.epochs for name, language in packed.items()}
+def _held_back(documents: Path, language: str, config: TrainConfig) -> list[Text]:
+    return hold_back(read_texts(documents, language, "train"), config.validation_documents, config.seed)[1]

@@ -1,0 +1,55 @@
+"""What tuning minimises, as functions of logits. Knows no models, files or steps.
+
+Shapes: B sequences, T tokens, N = B x T, V vocabulary, E experts, K experts a token.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch.nn import functional
+
+_NO_TARGET = -100
+
+
+def cross_entropy(logits_BTV: torch.Tensor, tokens_BT: torch.Tensor, *, by_row: bool = False) -> torch.Tensor:
+    """The next token's loss in nats, the mean over all tokens, or over each sequence's where `by_row`, (B)."""
+    # the logits are taken whole, as a slice of them would be a copy
+    targets_BT = functional.pad(tokens_BT[:, 1:], (0, 1), value=_NO_TARGET)
+    logits_NV, targets_N = logits_BTV.flatten(0, 1).float(), targets_BT.flatten()
+    if not by_row:
+        return functional.cross_entropy(logits_NV, targets_N, ignore_index=_NO_TARGET)
+    losses_N = functional.cross_entropy(logits_NV, targets_N, ignore_index=_NO_TARGET, reduction="none")
+    return losses_N.view_as(tokens_BT).sum(dim=1) / (tokens_BT.shape[1] - 1)
+
+
+def divergence(teacher_BTV: torch.Tensor, student_BTV: torch.Tensor) -> torch.Tensor:
+    """KL(teacher || student) in nats, the mean over the tokens that have a next one (arXiv 1503.02531, at T = 1)."""
+    total = student_BTV.new_zeros((), dtype=torch.float32)
+    for teacher_TV, student_TV in zip(teacher_BTV, student_BTV, strict=True):  # by sequence, for memory's sake
+        wanted, given = (torch.log_softmax(each[:-1].float(), dim=-1) for each in (teacher_TV, student_TV))
+        total = total + functional.kl_div(given, wanted, log_target=True, reduction="sum")
+    return total / (student_BTV.shape[0] * (student_BTV.shape[1] - 1))
+
+
+def z_loss(logits_NE: torch.Tensor) -> torch.Tensor:
+    """The mean squared log of the softmax's denominator, which keeps router logits small (arXiv 2202.08906, eq. 5)."""
+    return torch.logsumexp(logits_NE.float(), dim=-1).square().mean()
+
+
+def switch_loss(logits_NE: torch.Tensor, chosen_NK: torch.Tensor) -> torch.Tensor:
+    """E times the sum over experts of the share of tokens times the mean probability (arXiv 2101.03961, eq. 4).
+
+    With more experts a token the shares sum to K, as in transformers' Mixtral. An even load gives K.
+    """
+    num_experts = logits_NE.shape[-1]
+    share_E = torch.bincount(chosen_NK.flatten(), minlength=num_experts) / len(chosen_NK)
+    mean_E = torch.softmax(logits_NE.float(), dim=-1).mean(dim=0)
+    return num_experts * (share_E * mean_E).sum()
+
+
+def moved_bias(bias_LE: torch.Tensor, counts_LE: torch.Tensor, step: float) -> torch.Tensor:
+    """Each layer's bias of the choice after a step: up where an expert's load is under the mean, down where it is over.
+
+    The auxiliary-loss-free balancing of arXiv 2408.15664, algorithm 1.
+    """
+    return bias_LE + step * torch.sign(counts_LE.mean(dim=1, keepdim=True) - counts_LE)

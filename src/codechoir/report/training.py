@@ -1,0 +1,132 @@
+"""The section on training: every branch's figures, its curves, and the search for the learning rates.
+
+Lays out the train stage's facts; computes nothing but means.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+
+from codechoir.report import wording
+from codechoir.report.config import ReportConfig
+from codechoir.report.facts import Run, TrainFacts
+from codechoir.report.figures import Axes, Label, Series, line_chart, thinned
+from codechoir.report.view import Block, Cell, Figure, Figures, Row, Section, Table, Text
+from codechoir.report.wording import NOT_RUN
+
+_MIXED = ("trunk", "universal")  # branches that read all languages
+
+
+def training_section(run: Run, config: ReportConfig) -> Section:
+    """Every branch's tokens, losses and speed, and its loss curve."""
+    rows = []
+    for name in dict.fromkeys(("trunk", "universal", *run.languages, *run.branches)):
+        branch = run.branches.get(name)
+        if branch is None:
+            cells = (Cell(NOT_RUN, tone="missing"), *[Cell(wording.NONE, tone="missing")] * 8)
+        else:
+            f = branch.facts
+            counts = (f.tokens, f.total_tokens, f.steps, f.trainable_parameters)
+            reals = (
+                (f.first_loss, ".3f"),
+                (f.last_loss, ".3f"),
+                (f.tokens_per_second, ",.0f"),
+                (f.learning_rate, ".2g"),
+            )
+            cells = (*map(wording.count, counts), *(wording.real(value, form) for value, form in reals))
+            cells = (*cells, Cell(f.precision or wording.NONE))
+        rows.append(Row(_branch_name(name), cells))
+    columns = ("Branch", "Tokens", "With its trunk", "Steps", "Trained parameters", "First loss", "Last loss")
+    note = "Losses are nats a token on each branch's own training text: they do not compare across branches."
+    table = Table("Branches", (*columns, "Tokens/s", "Learning rate", "Precision"), tuple(rows), note)
+    mixed = [name for name in run.branches if name in _MIXED]
+    groups = {"mixed": ("Mixed code", mixed), "experts": ("Experts", [n for n in run.branches if n not in mixed])}
+    figures = [
+        figure
+        for name, (title, branches) in groups.items()
+        if (figure := _loss_figure(f"losses-{name}", title, run, branches, config.curve_points))
+    ]
+    figures += [figure for name in run.languages if (figure := _bits_figure(name, run))]
+    blocks: list[Block] = [table, *_matched(run), *_search(run)]
+    return Section("training", "Training", (*blocks, Figures(tuple(figures))) if figures else tuple(blocks))
+
+
+def _loss_figure(name: str, title: str, run: Run, branches: Sequence[str], limit: int) -> Figure | None:
+    """The branches' losses over the tokens that each model has seen, its trunk's included."""
+    curves = {branch: thinned(_points(run.branches[branch].facts, None), limit) for branch in branches}
+    caption = f"{title}: training loss over the tokens seen, the trunk's included"
+    return _chart(Label(name, caption, ""), "nats a token", curves, run)
+
+
+def _bits_figure(language: str, run: Run) -> Figure | None:
+    """What trunk, own expert and universal model gave on one language while they were trained."""
+    branches = [name for name in ("trunk", language, "universal") if name in run.branches]
+    curves = {name: tuple(_points(run.branches[name].facts, language)) for name in branches}
+    caption = f"{wording.language_name(language)}: bits per byte on documents held back from training, while it went on"
+    return _chart(Label(f"training-bits-{language}", caption, ""), "bits per byte", curves, run)
+
+
+def _points(facts: TrainFacts, language: str | None) -> list[tuple[float, float]]:
+    """A branch's losses, or its bits per byte on a language, over the tokens of its trunk and itself."""
+    before = facts.total_tokens - facts.tokens if facts.total_tokens and facts.tokens else 0
+    measured = facts.losses if language is None else [(x, by.get(language)) for x, by in facts.bits_per_byte]
+    return [(before + x, y) for x, y in measured if y is not None and math.isfinite(y)]
+
+
+def _chart(label: Label, unit: str, curves: Mapping[str, Sequence[tuple[float, float]]], run: Run) -> Figure | None:
+    """A line a branch; the alternative text is each one's first and last point."""
+    lines, said = [], []
+    for branch, points in curves.items():
+        if points:
+            lines.append(Series(_branch_name(branch), tuple(points), list(run.branches).index(branch)))
+            said.append(f"{_branch_name(branch)} from {points[0][1]:.3f} to {points[-1][1]:.3f}")
+    told = Label(label.name, label.caption, "; ".join(said))
+    return line_chart(told, Axes("tokens", unit), lines) if lines else None
+
+
+def _matched(run: Run) -> Iterator[Text]:
+    """What the universal model is equal to the experts in."""
+    universal = run.branches.get("universal")
+    if universal is None or universal.facts.data_matched is None:
+        return
+    known = {"data-matched": universal.facts.data_matched, "compute-matched": universal.facts.compute_matched}
+    names = [name for name, holds in known.items() if holds]
+    meaning = "as many tokens as all experts together, the same ones (data), at the same cost a token (compute)"
+    told = (
+        f"{wording.listing(names)}: it read" if names else "neither data-matched nor compute-matched: it did not read"
+    )
+    yield Text(f"The universal model is {told} {meaning}.")
+
+
+def _search(run: Run) -> Iterator[Table]:
+    """Every try of the learning-rate search; the experts have one search, on the first language's."""
+    first = next(iter(run.languages), None)
+    arms = (
+        {"trunk": "trunk", first: f"experts, tried on {wording.language_name(first)}"} if first else {"trunk": "trunk"}
+    )
+    tried = {
+        name: run.branches[branch].facts.search
+        for branch, name in (arms | {"universal": "universal"}).items()
+        if branch in run.branches and run.branches[branch].facts.search
+    }
+    if not tried:
+        return
+    rates = sorted({each.learning_rate for tries in tried.values() for each in tries})
+    rows = []
+    for name, tries in tried.items():
+        bits = {each.learning_rate: each.bits_per_byte for each in tries}
+        best = min((value for value in bits.values() if value is not None), default=None)
+        shown = [(bits.get(rate), wording.real(bits.get(rate), ".4f")) for rate in rates]
+        cells = [replace(cell, best=value is not None and value == best) for value, cell in shown]
+        rows.append(Row(name, (*cells, wording.count(max(each.tokens or 0 for each in tries)))))
+    columns = ("Branch", *(f"{rate:g}" for rate in rates), "Tokens")
+    note = "Each rate trains on the branch's first tokens, under a schedule shrunk to them; the lowest is taken."
+    yield Table(
+        "Learning-rate search: mean bits per byte on documents held back from training", columns, tuple(rows), note
+    )
+
+
+def _branch_name(name: str) -> str:
+    return name if name in _MIXED else f"expert, {wording.language_name(name)}"

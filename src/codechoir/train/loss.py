@@ -1,0 +1,162 @@
+"""The next-token loss of packed sequences, without logits of all tokens in memory at once.
+
+In: a causal LM, tokens and positions. Out: the sum of the losses (nats) of the tokens that count. The head and the
+loss are computed for some tokens at a time, with the gradient at once, as Liger Kernel does (arXiv 2410.10989, 3.2):
+nothing is computed twice and (tokens, vocabulary) never exists whole. Shapes: B sequences, T tokens, N tokens that
+count, D width, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from codechoir.train.new_rows import TrainedRows
+
+_CHUNK_BYTES = {"cpu": 2**26, "cuda": 2**29}  # of float32 logits at a time
+
+
+class PackedLoss(nn.Module):
+    """A causal LM as a function from packed sequences to the sum of their losses."""
+
+    def __init__(self, model: Any, new_rows: TrainedRows | None = None) -> None:
+        super().__init__()
+        self.model = model
+        self.new_rows = new_rows
+        self.cap: float | None = getattr(model.config, "final_logit_softcapping", None)
+        self.is_plain = _head_is_plain(model, self.cap)
+
+    def forward(self, tokens_BT: torch.Tensor, positions_BT: torch.Tensor, counts_BT: torch.Tensor) -> torch.Tensor:
+        """The sum over the tokens where `counts_BT`, of the loss of each given those before it; column 0 never counts.
+
+        `positions_BT` are positions within documents: attention stays inside of each.
+        """
+        if self.new_rows is not None:
+            self.new_rows.put(self.model)
+        counts_BS, targets_N = counts_BT[:, 1:], tokens_BT[:, 1:][counts_BT[:, 1:]]
+        if not self.is_plain:
+            logits_BTV = self.model(input_ids=tokens_BT, position_ids=positions_BT, use_cache=False).logits
+            return functional.cross_entropy(logits_BTV[:, :-1][counts_BS].float(), targets_N, reduction="sum")
+        decoder, head = self.model.base_model, self.model.get_output_embeddings()
+        out = decoder(input_ids=tokens_BT, position_ids=positions_BT, use_cache=False)
+        hidden_ND = out.last_hidden_state[:, :-1][counts_BS]
+        *rows, first_row = self._new_rows()
+        loss: torch.Tensor = _HeadLoss.apply(  # type: ignore[no-untyped-call]
+            _How(targets_N, self.cap, first_row), hidden_ND, head.weight, head.bias, *rows
+        )
+        return loss
+
+    def _new_rows(self) -> tuple[torch.Tensor | None, torch.Tensor | None, int]:
+        """The head's rows that train though it is frozen, their biases, and the number of the first."""
+        new = self.new_rows
+        return (None, None, 0) if new is None else (new.output_KD, new.bias_K, new.rows.start)
+
+
+def counted(positions_BT: torch.Tensor) -> torch.Tensor:
+    """The tokens that are a target: all but a document's first and a sequence's first."""
+    counts_BT = positions_BT != 0
+    counts_BT[:, 0] = False
+    return counts_BT
+
+
+@dataclass(frozen=True, slots=True)
+class _How:
+    """The targets, the softcap, and the number of the first new row."""
+
+    targets_N: torch.Tensor
+    cap: float | None
+    first_row: int
+
+
+class _HeadLoss(torch.autograd.Function):
+    """The summed cross-entropy of softcap(hidden W^T + bias), its gradients computed in the forward pass."""
+
+    @staticmethod
+    def forward(ctx: Any, how: _How, *tensors: torch.Tensor | None) -> torch.Tensor:
+        """`tensors`: the hidden states (N, D), the weight (V, D), its bias (V), and new rows of both (K, D), (K)."""
+        hidden_ND, weight_VD, bias_V = tensors[:3]
+        assert hidden_ND is not None and weight_VD is not None
+        targets_N, first_row = how.targets_N, how.first_row
+        wants = ctx.needs_input_grad[1:]
+        gradients: list[torch.Tensor | None] = [
+            torch.zeros_like(tensor, dtype=tensor.dtype if number == 0 else torch.float32)
+            if wanted and tensor is not None
+            else None
+            for number, (tensor, wanted) in enumerate(zip(tensors, wants, strict=True))
+        ]
+        size = max(1, _CHUNK_BYTES.get(hidden_ND.device.type, 2**26) // (4 * len(weight_VD)))
+        total = hidden_ND.new_zeros((), dtype=torch.float32)
+        for start in range(0, len(targets_N), size):
+            part = slice(start, start + size)
+            losses_n, gradient_nV = _chunk(hidden_ND[part], weight_VD, bias_V, targets_N[part], (how.cap, any(wants)))
+            total += losses_n.sum()
+            if gradient_nV is None:
+                continue
+            of_hidden, of_weight, of_bias, of_rows, of_row_biases = gradients
+            narrow_nV = gradient_nV.to(weight_VD.dtype)
+            if of_hidden is not None:
+                torch.mm(narrow_nV, weight_VD, out=of_hidden[part])
+            if of_weight is not None:
+                of_weight += narrow_nV.T @ hidden_ND[part]
+            if of_bias is not None:
+                of_bias += gradient_nV.sum(dim=0)
+            if of_rows is not None:
+                of_rows += narrow_nV[:, first_row : first_row + len(of_rows)].T @ hidden_ND[part]
+            if of_row_biases is not None:
+                of_row_biases += gradient_nV[:, first_row : first_row + len(of_row_biases)].sum(dim=0)
+        ctx.save_for_backward(*gradients)
+        ctx.dtypes = tuple(None if tensor is None else tensor.dtype for tensor in tensors)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, scale: torch.Tensor) -> Any:
+        scaled = [
+            None if gradient is None else (gradient * scale).to(dtype)
+            for gradient, dtype in zip(ctx.saved_tensors, ctx.dtypes, strict=True)
+        ]
+        return None, *scaled
+
+
+def _chunk(
+    hidden_nD: torch.Tensor,
+    weight_VD: torch.Tensor,
+    bias_V: torch.Tensor | None,
+    targets_n: torch.Tensor,
+    how: tuple[float | None, bool],
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Each token's loss, and its gradient at the head's output where it is wanted (float32, as the loss)."""
+    cap, wanted = how
+    logits_nV = functional.linear(hidden_nD, weight_VD, bias_V).float()
+    slope_nV = None
+    if cap is not None:
+        bent_nV = torch.tanh(logits_nV / cap)
+        slope_nV = 1 - bent_nV**2 if wanted else None
+        logits_nV = cap * bent_nV
+    log_nV = torch.log_softmax(logits_nV, dim=-1)
+    losses_n = -log_nV.gather(1, targets_n[:, None])[:, 0]
+    if not wanted:
+        return losses_n, None
+    gradient_nV = log_nV.exp_()  # the loss is in `losses_n`; softmax minus one at the target takes its place
+    gradient_nV[torch.arange(len(targets_n), device=targets_n.device), targets_n] -= 1
+    return losses_n, gradient_nV if slope_nV is None else gradient_nV.mul_(slope_nV)
+
+
+@torch.no_grad()
+def _head_is_plain(model: Any, cap: float | None) -> bool:
+    """Whether the logits are the (softcapped) head of the decoder's last state; some models scale or mix them."""
+    head = model.get_output_embeddings()
+    if not isinstance(head, nn.Linear):
+        return False
+    was_training = model.training
+    model.eval()
+    tokens_BT = torch.arange(1, 9, device=head.weight.device)[None] % head.out_features
+    logits_BTV = model(input_ids=tokens_BT, use_cache=False).logits.float()
+    ours_BTV = head(model.base_model(input_ids=tokens_BT, use_cache=False).last_hidden_state).float()
+    ours_BTV = cap * torch.tanh(ours_BTV / cap) if cap is not None else ours_BTV
+    model.train(was_training)
+    tolerance = 1e-5 if head.weight.dtype == torch.float32 else 2e-2
+    return torch.allclose(logits_BTV, ours_BTV, rtol=tolerance, atol=tolerance)

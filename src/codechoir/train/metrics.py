@@ -1,0 +1,115 @@
+"""What a branch's training tells while it runs: `metrics.jsonl`, and TensorBoard or Weights & Biases where asked for.
+
+A line a step, and a line a measurement of held-out bits per byte. A run that carries on first drops the lines after
+its checkpoint, so that no step is told twice. Only the first process has one.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from codechoir.artifacts import disk_full_told, write_atomically
+from codechoir.errors import ToolMissingError
+from codechoir.train.config import Watcher
+
+METRICS = "metrics.jsonl"
+_BITS = "bits_per_byte"
+
+
+class _Sink(Protocol):
+    def write(self, step: int, values: Mapping[str, float]) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class Metrics:
+    """The lines of one branch, from the step `done` on."""
+
+    def __init__(self, folder: Path, name: str, watch: Sequence[Watcher], done: int) -> None:
+        self.path = folder / METRICS
+        kept = [line for line in read_metrics(folder) if line["step"] <= done]
+        write_atomically(self.path, "".join(json.dumps(line) + "\n" for line in kept))
+        self._sinks = [_SINKS[kind](folder, name, done) for kind in watch]
+        self._file = self.path.open("a", encoding="utf-8")
+
+    def write(self, line: Mapping[str, Any]) -> None:
+        """One line; `step` counts the steps that are done."""
+        with disk_full_told(self.path):
+            self._file.write(json.dumps(line, allow_nan=False) + "\n")
+            self._file.flush()
+        values = dict(_numbers(line))
+        for sink in self._sinks:
+            sink.write(line["step"], values)
+
+    def close(self) -> None:
+        """Closes all."""
+        self._file.close()
+        for sink in self._sinks:
+            sink.close()
+
+
+def read_metrics(folder: Path) -> list[dict[str, Any]]:
+    """The whole lines of a branch's metrics, in order; a last one that a kill cut off is left out."""
+    path = folder / METRICS
+    if not path.exists():
+        return []
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines(keepends=True) if line[-1] == "\n"]
+
+
+def _numbers(line: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+    for key, value in line.items():
+        if key == _BITS:
+            yield from ((f"{_BITS}/{name}", bits) for name, bits in value.items() if bits is not None)
+        elif key != "step" and isinstance(value, int | float):
+            yield key, float(value)
+
+
+class _TensorBoard:
+    def __init__(self, folder: Path, name: str, done: int) -> None:
+        del name
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError:
+            raise _missing("tensorboard") from None
+        self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=done + 1)
+
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        for key, value in values.items():
+            self._writer.add_scalar(key, value, step)
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+class _WeightsAndBiases:
+    """Where and whether it sends is its own affair: WANDB_PROJECT, WANDB_MODE=offline and the like hold."""
+
+    def __init__(self, folder: Path, name: str, done: int) -> None:
+        del done
+        try:
+            import wandb
+        except ImportError:
+            raise _missing("wandb") from None
+        self._run = wandb.init(name=name, dir=str(folder), resume="allow", settings=wandb.Settings(silent=True))
+
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        self._run.log(dict(values), step=step)
+
+    def close(self) -> None:
+        self._run.finish()
+
+
+_SINKS: Mapping[Watcher, type[_TensorBoard] | type[_WeightsAndBiases]] = {
+    "tensorboard": _TensorBoard,
+    "wandb": _WeightsAndBiases,
+}
+
+
+def _missing(package: str) -> ToolMissingError:
+    return ToolMissingError(
+        f"train.watch asks for {package}, which is not installed",
+        next_step=f"pip install 'codechoir[{package}]', or leave it out of train.watch",
+    )

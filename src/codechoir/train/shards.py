@@ -1,0 +1,235 @@
+"""A language's packed sequences on disk, written once and read as memory maps.
+
+In: curate's documents and a tokenizer. Out: a finished folder a language with `tokens.npy` and `positions.npy`, keyed
+by a digest of all that they depend on. Memory holds each document's key and package, never the texts: these are
+spooled to a file that is read in the order that training asks for. Knows no branches.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from codechoir.artifacts import StageFolder, disk_full_told, files_digest, read_manifest
+from codechoir.documents import Text, in_seeded_order, in_turn, stream_texts
+from codechoir.errors import InputError
+from codechoir.model.checkpoint import TOKENIZER_FILES, load_tokenizer, separator_id
+from codechoir.model.encoding import TextEncoder
+from codechoir.model.infilling_tokens import find_sentinels
+from codechoir.train.config import TrainConfig
+from codechoir.train.infilling import Rates
+from codechoir.train.packing import Document, Writer, cut
+from codechoir.train.validation import hold_back
+
+VERSION = 1
+_TOKENS, _POSITIONS = "tokens.npy", "positions.npy"
+_SETTINGS = (
+    "sequence_length",
+    "document_tokens",
+    "validation_documents",
+    "infilling_rate",
+    "infilling_spm_rate",
+    "seed",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """One language's packed sequences, memory-mapped, shape (N, T), in the smallest format that holds them.
+
+    A position is a token's place within its document; position 0 is a document's first token (the separator), or the
+    first after a cut. `epochs` tells how often the documents were gone through, `num_bytes` the UTF-8 bytes of text.
+    """
+
+    tokens_NT: npt.NDArray[Any]
+    positions_NT: npt.NDArray[Any]
+    num_documents: int
+    num_infillings: int
+    epochs: float
+    num_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What shards are made of: curate's documents with the digest that stands for them, and the tokenizer's folder."""
+
+    documents: Path
+    documents_digest: str
+    tokenizer: Path
+
+
+def open_shard(folder: Path) -> Shard:
+    """A finished shard. Raises InputError where it is not finished."""
+    facts = read_manifest(folder).facts
+    tokens_NT, positions_NT = (np.load(folder / name, mmap_mode="r") for name in (_TOKENS, _POSITIONS))
+    return Shard(
+        tokens_NT,
+        positions_NT,
+        num_documents=facts["num_documents"],
+        num_infillings=facts["num_infillings"],
+        epochs=facts["epochs"],
+        num_bytes=facts["num_bytes"],
+    )
+
+
+def make_shards(source: Source, num_sequences: Mapping[str, int], config: TrainConfig, out: Path) -> dict[str, Shard]:
+    """Every language's shard under `out`, of so many sequences; those that are not there are written.
+
+    Any number of processes may call this at once, as those of one training do: one of them writes, the others wait at
+    a lock that ends with its holder.
+    """
+    shards = {}
+    for language, wanted in num_sequences.items():
+        folder = StageFolder(
+            out / language,
+            f"tokens-{language}",
+            VERSION,
+            {name: getattr(config, name) for name in _SETTINGS} | {"language": language, "num_sequences": wanted},
+            {"documents": source.documents_digest, "tokenizer": tokenizer_digest(source.tokenizer)},
+        )
+        with _locked(out):
+            if folder.finished() is None:
+                folder.begin()
+                texts = stream_texts(source.documents, language, "train")
+                folder.finish(_write(folder.path, texts, _writer(source.tokenizer, config), config, wanted))
+        shards[language] = open_shard(folder.path)
+    return shards
+
+
+def tokenizer_digest(folder: Path) -> str:
+    """A digest of a model folder's tokenizer."""
+    return files_digest(folder, [folder / name for name in TOKENIZER_FILES if (folder / name).exists()])
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(lock)  # releases it, and so does a kill
+
+
+def _writer(tokenizer_folder: Path, config: TrainConfig) -> Writer:
+    tokenizer = load_tokenizer(tokenizer_folder)
+    rates = Rates(config.infilling_rate, config.infilling_spm_rate)
+    return Writer(
+        TextEncoder(tokenizer), separator_id(tokenizer), find_sentinels(tokenizer), config.document_tokens, rates
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Spooled:
+    """A text's place in the spool."""
+
+    key: str
+    package: str
+    start: int
+    length: int
+
+
+def _write(folder: Path, texts: Iterable[Text], writer: Writer, config: TrainConfig, wanted: int) -> dict[str, Any]:
+    """Writes the shard's arrays, durably, and returns its figures. Raises InputError where there are no documents."""
+    reading = _Reading(config.seed, writer, wanted * config.sequence_length)
+    with disk_full_told(folder), tempfile.TemporaryFile(dir=folder) as spool:
+        held = _spool(texts, spool)
+        reading.texts, _ = hold_back(held, config.validation_documents, config.seed)
+        if not reading.texts:
+            raise InputError("no training documents", next_step="run the curate stage with more sources")
+        shape = (wanted, config.sequence_length)
+        size = writer.encoder.vocabulary
+        with _array(folder / _TOKENS, size, shape) as tokens, _array(folder / _POSITIONS, shape[1], shape) as positions:
+            for row_tokens, row_positions in cut(reading.documents(spool), config.sequence_length):
+                tokens.write(np.asarray(row_tokens, _format(size)).tobytes())
+                positions.write(np.asarray(row_positions, _format(shape[1])).tobytes())
+    return reading.figures()
+
+
+@dataclass(slots=True)
+class _Reading:
+    """Documents in training's order until there are enough tokens, and what was read so far."""
+
+    seed: int
+    writer: Writer
+    wanted: int  # tokens
+    texts: list[_Spooled] = field(default_factory=list)
+    num_documents: int = 0
+    num_infillings: int = 0
+    num_bytes: int = 0
+
+    def documents(self, spool: IO[bytes]) -> Iterator[list[int]]:
+        """The documents' tokens, the last one cut to measure.
+
+        Epoch after epoch, each in another seeded order, the packages in turn, so that no large one crowds out others.
+        """
+        left = self.wanted
+        for epoch in count():
+            order = f"{self.seed}.{epoch}" if epoch else self.seed
+            for text in in_turn(in_seeded_order(self.texts, order)):
+                if left <= 0:
+                    return
+                spool.seek(text.start)
+                content = spool.read(text.length).decode()
+                document = self.writer.write(content, f"infilling:{order}:{text.key}")
+                yield document.tokens[:left]
+                self._note(document, left)
+                left -= len(document.tokens)
+
+    def _note(self, document: Document, left: int) -> None:
+        self.num_documents += 1
+        self.num_infillings += document.is_infilling
+        # What is cut off the last document is taken off evenly: which of its bytes a token stands for is not asked.
+        share = min(1.0, left / len(document.tokens))
+        self.num_bytes += round(document.num_bytes * share)
+
+    def figures(self) -> dict[str, Any]:
+        """What a shard tells of itself."""
+        return {
+            "num_documents": self.num_documents,
+            "num_infillings": self.num_infillings,
+            "epochs": round(self.num_documents / len(self.texts), 3),
+            "num_bytes": self.num_bytes,
+        }
+
+
+def _spool(texts: Iterable[Text], spool: IO[bytes]) -> list[_Spooled]:
+    """Writes every text to the spool and returns their places, by key."""
+    places = []
+    start = 0
+    for text in texts:
+        content = text.content.encode()
+        spool.write(content)
+        places.append(_Spooled(text.key, text.package, start, len(content)))
+        start += len(content)
+    return sorted(places, key=lambda place: place.key)
+
+
+def _format(size: int) -> type[np.unsignedinteger[Any]]:
+    """The smaller of two formats that holds every number below `size`."""
+    return np.uint16 if size <= 1 << 16 else np.uint32
+
+
+@contextmanager
+def _array(path: Path, size: int, shape: tuple[int, int]) -> Iterator[IO[bytes]]:
+    """A file with the header of an array; its rows are the caller's to write. Durable when closed.
+
+    Written plainly: a full disk under a memory map would end the process without a word.
+    """
+    with path.open("wb") as out:
+        header = {"descr": np.dtype(_format(size)).str, "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(out, header)
+        yield out
+        out.flush()
+        os.fsync(out.fileno())
