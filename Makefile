@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 RECIPE ?= recipes/default.yaml
 
-.PHONY: demo toolchains test check fix docs bench-curate bench-evaluate setup system clean
+.PHONY: demo toolchains test check fix docs bench-curate bench-evaluate bench-compose bench-train bench-serve setup system clean
 
 demo: setup  ## the main job on the embedded default base: runs/default/report/index.html
 	$(BIN)/codechoir run $(RECIPE)
@@ -13,8 +13,9 @@ toolchains: setup  ## every language's compiler or interpreter, and which of the
 	@sh tools/install-toolchains.sh $(BIN)/python
 	$(BIN)/codechoir doctor
 
-test: setup  ## every test, with the toolchains of every language that can be had
+test: setup  ## every test, with the toolchains of every language that can be had, and a browser
 	@sh tools/install-toolchains.sh $(BIN)/python
+	@sh tools/install-browser.sh
 	$(BIN)/python -m pytest
 
 check: setup  ## formatter, linter, types
@@ -35,6 +36,15 @@ bench-curate: setup  ## curation beside its peers, about half an hour: docs/resu
 bench-evaluate: setup  ## evaluation beside the toolchains driven directly: docs/results/evaluate.md
 	@sh tools/install-toolchains.sh $(BIN)/python
 	$(BIN)/python -m bench.evaluate --out docs/results/evaluate.md
+
+bench-compose: setup  ## composing beside mergekit, cp and stock Mixtral, about an hour: docs/results/compose.md
+	$(BIN)/python -m bench.compose --out docs/results/compose.md
+
+bench-train: setup  ## training beside transformers' Trainer, about an hour: docs/results/train.md
+	$(BIN)/python -m bench.train --out docs/results/train.md
+
+bench-serve: setup  ## serving: decoding, batching, overhead, a storm of clients: docs/results/serve.md
+	$(BIN)/python -m bench.serve --out docs/results/serve.md
 
 setup: system $(VENV)/.installed
 

@@ -15,6 +15,7 @@ import click
 
 from codechoir import __version__
 from codechoir.cli import (
+    chat,
     compose,
     doctor,
     evaluate,
@@ -26,7 +27,9 @@ from codechoir.cli import (
     plan,
     recipe,
     run,
+    serve,
     translate,
+    tune,
 )
 from codechoir.console import say
 from codechoir.errors import DiskFullError, InputError, UserError
@@ -44,8 +47,9 @@ def codechoir() -> None:
 
 
 for _command in (
-    *(run.run, recipe.recipe, plan.plan, explain.explain, compose.compose, expert.expert, inspect.inspect),
-    *(export.export, generate.generate, translate.translate, evaluate.evaluate, doctor.doctor),
+    *(run.run, recipe.recipe, plan.plan, explain.explain, compose.compose, expert.expert, tune.tune),
+    *(inspect.inspect, export.export, generate.generate, chat.chat, serve.serve, translate.translate),
+    *(evaluate.evaluate, doctor.doctor),
 ):
     codechoir.add_command(_command)
 

@@ -1,0 +1,135 @@
+"""The models that are served, the names that choose one and its routing, and how a folder becomes one.
+
+Names: NAME and NAME/auto route by the prompt, NAME/token by token, NAME/LANG by that expert alone; a dense model has
+NAME alone. Where the file is known, its language chooses the expert of NAME and NAME/auto.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from codechoir.errors import InputError
+from codechoir.languages import language_of_path
+from codechoir.model.checkpoint import separator_id
+from codechoir.model.encoding import TextEncoder
+from codechoir.model.infilling_tokens import Sentinels, find_sentinels
+from codechoir.model.opening import open_any
+from codechoir.model.requests import CompletionEngine, RoutingChoice
+from codechoir.serve.refusals import RefusedError
+
+Source = Literal["model", "path", "prompt", "token"]
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_FILE_SEPARATORS = ("<|file_sep|>", "<file_sep>")  # Qwen2.5-Coder, StarCoder2
+
+
+@dataclass(frozen=True, slots=True)
+class ServedModel:
+    """An engine under a name, and what its tokenizer knows of files, infilling and chat."""
+
+    name: str
+    engine: CompletionEngine
+    raw: Any  # transformers' tokenizer
+    text: TextEncoder
+    separator: int
+    sentinels: Sentinels | None
+    file_separator: int | None
+    _pieces: dict[int, str] = field(default_factory=dict)
+
+    @property
+    def chats(self) -> bool:
+        """Whether the tokenizer has a chat template."""
+        return bool(self.raw.chat_template)
+
+    def piece(self, token: int) -> str:
+        """A token's text; of part of a character, U+FFFD; of a special token, nothing."""
+        if token not in self._pieces:
+            self._pieces[token] = str(self.raw.decode([token], skip_special_tokens=True))
+        return self._pieces[token]
+
+    def ids(self) -> list[str]:
+        """The names that choose this model."""
+        abilities = self.engine.abilities
+        routings = ["auto", *(routing for routing in abilities.routings if routing == "token")]
+        return [self.name, *(f"{self.name}/{tail}" for tail in [*routings, *abilities.experts] if abilities.experts)]
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What a model's name, and a file's name, chose. `source`: what decides the expert; None for a dense model."""
+
+    id: str
+    model: ServedModel
+    routing: RoutingChoice | None = None
+    expert: str | None = None
+    source: Source | None = None
+
+
+class Catalogue:
+    """The served models by name."""
+
+    def __init__(self, models: Sequence[ServedModel]) -> None:
+        self.models: Mapping[str, ServedModel] = {model.name: model for model in models}
+        if len(self.models) != len(models) or not models:
+            raise InputError("each model needs a name of its own", seen=[model.name for model in models])
+
+    def ids(self) -> Iterator[tuple[str, ServedModel]]:
+        """Every name and its model."""
+        for model in self.models.values():
+            for id in model.ids():
+                yield id, model
+
+    def choose(self, id: str, path: str | None = None) -> Choice:
+        """What a request's `model` and file name choose; an empty id the first model. Raises RefusedError (404)."""
+        name, _, tail = (id or next(iter(self.models))).partition("/")
+        model = self.models.get(name)
+        if model is None or (tail and f"{name}/{tail}" not in model.ids()):
+            known = ", ".join(known for known, _ in self.ids())
+            raise RefusedError(404, f"no such model; there are: {known}", param="model", code="model_not_found")
+        id, abilities = f"{name}/{tail}" if tail else name, model.engine.abilities
+        if not abilities.experts:
+            return Choice(id, model)
+        if tail == "token":
+            return Choice(id, model, "token", source="token")
+        if tail in abilities.experts:
+            return Choice(id, model, expert=tail, source="model")
+        language = language_of_path(path) if path else None
+        if language is not None and language.id in abilities.experts:
+            return Choice(id, model, expert=language.id, source="path")
+        return Choice(id, model, "prompt" if "prompt" in abilities.routings else None, source="prompt")
+
+
+def parse_model(argument: str) -> tuple[str, Path]:
+    """The name and folder of a command line's `[NAME=]FOLDER`; the folder's own name where none is given."""
+    name, sign, folder = argument.partition("=")
+    path = Path(folder if sign else argument)
+    name = name if sign else path.resolve().name
+    if not _NAME.fullmatch(name):
+        raise InputError("not a name for a model", seen=name, allowed="NAME=FOLDER; letters, digits, - _ . in NAME")
+    return name, path
+
+
+def open_model(name: str, folder: Path, max_sequences: int) -> ServedModel:
+    """Loads a dense or composed model's folder and starts its engine. Raises InputError."""
+    if not (folder / "config.json").exists():
+        raise InputError("no model in this folder", seen=folder, allowed="a folder that train or compose wrote")
+    opened = open_any(folder, max_sequences)
+    return served(name, opened.engine, opened.tokenizer)
+
+
+def served(name: str, engine: CompletionEngine, tokenizer: Any) -> ServedModel:
+    """An engine and its tokenizer, to be served under a name."""
+    vocabulary: dict[str, int] = tokenizer.get_vocab()
+    return ServedModel(
+        name,
+        engine,
+        tokenizer,
+        TextEncoder(tokenizer),
+        separator_id(tokenizer),
+        find_sentinels(tokenizer),
+        next((vocabulary[piece] for piece in _FILE_SEPARATORS if piece in vocabulary), None),
+    )
