@@ -22,6 +22,7 @@ from bench.compose.peer import measure_all, our_command, prepare_environment
 from bench.compose.quality import NEEDED, read_quality
 from bench.compose.report import Results, page
 
+COMMANDS = ("mergekit", "copy", "fit")  # parts whose commands are run --rounds times
 PARTS = ("mergekit", "copy", "speed", "fit", "backends", "quality")
 
 
@@ -114,18 +115,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _results(bench: Bench, parts: Sequence[str], command: str, *, resume: bool) -> Results:
-    results = Results(command, bench.sizes.rounds, bench.sizes.small == QUICK.small)
+    results = Results(command, bench.sizes.small == QUICK.small)
+    sizes = json.loads(json.dumps(asdict(bench.sizes)))
+    rounds = sizes.pop("rounds")  # which a part may have had more or fewer of
     for part in PARTS:
         kept = bench.work / f"{part}.json"
-        settings = json.loads(json.dumps(asdict(bench.sizes)))
         is_kept = resume and kept.is_file() and part != "quality"  # which is read from the run at once
         earlier = json.loads(kept.read_text(encoding="utf-8")) if is_kept else {}
-        if earlier.get("settings") == settings:
-            results.parts[part] = earlier["found"]
+        if earlier.get("sizes") == sizes:
+            results.parts[part], made = earlier["found"], earlier["rounds"]
         elif part in parts and (found := MEASURE[part](bench)) is not None:
             kept.parent.mkdir(parents=True, exist_ok=True)
-            kept.write_text(json.dumps({"settings": settings, "found": found}, indent=1), encoding="utf-8")
-            results.parts[part] = found
+            told = {"sizes": sizes, "rounds": rounds, "found": found}
+            kept.write_text(json.dumps(told, indent=1), encoding="utf-8")
+            results.parts[part], made = found, rounds
+        else:
+            continue
+        if part in COMMANDS:
+            results.rounds[part] = made
     return results
 
 

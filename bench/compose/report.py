@@ -35,9 +35,9 @@ class Results:
     """Everything that was measured: what each part found. A part that was not run is missing."""
 
     command: str
-    rounds: int
     is_quick: bool  # toy sizes
     parts: dict[str, Any] = field(default_factory=dict)
+    rounds: dict[str, int] = field(default_factory=dict)  # of each part in which commands are run
 
 
 def page(results: Results) -> str:
@@ -53,7 +53,7 @@ def page(results: Results) -> str:
     parts = [
         "# Composing beside mergekit, cp and stock Mixtral",
         f"Made by `{results.command}`. {_machine()} Medians, of interleaved rounds, with the smallest and the largest "
-        f"in brackets; {results.rounds} rounds where commands are run.",
+        f"in brackets. Rounds: {', '.join(f'{name} {rounds}' for name, rounds in results.rounds.items()) or 'none'}.",
     ]
     if results.is_quick:
         parts.append("A QUICK RUN on toy models: the sizes told below are the full run's, the figures are not.")

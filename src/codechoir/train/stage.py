@@ -18,7 +18,8 @@ from typing import Any
 
 from codechoir.artifacts import Manifest, StageFolder, read_manifest
 from codechoir.documents import Text, read_texts
-from codechoir.model.checkpoint import load_tokenizer, separator_id
+from codechoir.model.checkpoint import load_tokenizer, open_checkpoint, separator_id
+from codechoir.model.families import family_of
 from codechoir.model.infilling_tokens import with_infilling_tokens
 from codechoir.train.branch import Branch, train_branch
 from codechoir.train.config import UNTOLD, TrainConfig
@@ -46,7 +47,11 @@ class TrainInputs:
 
 
 def train(config: TrainConfig, languages: Sequence[str], inputs: TrainInputs, out: Path) -> dict[str, Manifest]:
-    """Trains what is not yet trained under `out` and returns every branch's manifest, by its name."""
+    """Trains what is not yet trained under `out` and returns every branch's manifest, by its name.
+
+    Raises IncompatibleModelError for a base that could not be composed, before any work.
+    """
+    family_of(open_checkpoint(inputs.base).config, inputs.base)
     run = _Run(config, languages, _with_infilling_tokens(config, inputs, out / _BASE), out)
     for name in (TRUNK, *languages, UNIVERSAL):
         run.manifests[name] = run.finish(name)
