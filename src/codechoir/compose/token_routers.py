@@ -132,7 +132,7 @@ class ExpertStates:
     """What the routers read as each expert, dense, runs over tokens; one layer of it is in memory at a time."""
 
     def __init__(self, weights: Weights, dtype: torch.dtype) -> None:
-        self.weights, self._dtype = weights, dtype
+        self.weights, self.dtype = weights, dtype
         self._model: Any = None  # a skeleton, which holds no weights between calls
 
     @torch.no_grad()
@@ -155,7 +155,7 @@ class ExpertStates:
             module = model.get_submodule(f"{family.layers}.{layer}.{family.feed_forward}")
             handles.append(module.register_forward_pre_hook(hook))
         try:
-            with reading_by_layer(model, family.layers, read, self._dtype, head=False):
+            with reading_by_layer(model, family.layers, read, self.dtype, head=False):
                 model.base_model(input_ids=tokens_NT.to(compute_device()), use_cache=False)
         finally:
             for handle in handles:
