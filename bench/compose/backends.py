@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from bench.compose.speed import text_tokens
+from bench.compose.speed import number_formats, text_tokens
 from codechoir.model.moe import ExpertBlock, Routing, load_composed
 
 BACKENDS = ("eager", "grouped_mm", "batched_mm")
@@ -55,7 +55,7 @@ def differences(settings: dict[str, Any], dtype: str) -> dict[str, dict[str, dic
 
 def main() -> None:
     settings = json.loads(sys.argv[1])
-    found = {dtype: differences(settings, dtype) for dtype in settings["dtypes"]}
+    found = {dtype: differences(settings, dtype) for dtype in number_formats(settings["dtypes"])}
     Path(sys.argv[2]).write_text(json.dumps(found), encoding="utf-8")
 
 
