@@ -40,7 +40,7 @@ class Sizes:
     speed_seconds: float = 120.0  # at most, for one task at one batch size, but for three rounds
     fit_sequences: int = 32  # a language, of `context` tokens
     fit_calibration: int = 4
-    backend_tokens: int = 128
+    backend_tokens: int = 32  # of each of four texts: batched_mm copies the weights of each token
 
 
 FULL = Sizes("small", "large", rounds=3)

@@ -50,3 +50,10 @@ def test_a_row_without_probabilities_is_an_error_of_its_own():
     bad, good = next_tokens(logits_BV, [Draw(1.0, 1.0, generator(1)), Draw(1.0, 0.9, generator(1))])
     assert isinstance(bad, ValueError)
     assert good in range(5)
+
+
+def test_settings_that_round_to_nothing_choose_the_most_probable():
+    logits_BV = torch.randn(2, 40, generator=torch.Generator().manual_seed(5)) * 30
+    for temperature, top_p in ((1.0, 5e-274), (1e-300, 1.0), (1e-300, 5e-274), (5e-324, 0.9)):
+        drawn = next_tokens(logits_BV, [Draw(temperature, top_p, generator(seed)) for seed in (1, 2)])
+        assert drawn == logits_BV.argmax(dim=-1).tolist()

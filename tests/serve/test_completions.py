@@ -249,6 +249,15 @@ def test_what_cannot_be_done_is_refused(server, change: dict[str, object], said:
     assert caught.value.body.keys() == {"message", "type", "param", "code"}
 
 
+def test_settings_that_round_to_nothing_are_greedy(server) -> None:
+    asked = {"model": "choir", "prompt": PROMPT, "max_tokens": 4}
+    greedy, tiny = (
+        server.openai().completions.create(**asked, **settings).choices[0].text
+        for settings in ({"temperature": 0}, {"temperature": 1e-300, "top_p": 5e-274})
+    )
+    assert tiny == greedy
+
+
 def test_neutral_settings_and_unknown_fields_pass(server) -> None:
     asked = {"presence_penalty": 0, "frequency_penalty": 0.0, "logit_bias": {}, "user": "u", "top_k": 40, "seed": 1}
     with server.http() as client:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -10,10 +11,13 @@ import openai
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from codechoir.serve.app import create_app
 from codechoir.serve.config import ServeConfig
 from codechoir.serve.front import Front, Served
 from codechoir.serve.keys import ApiKeys
 from codechoir.serve.metrics import Metrics
+from codechoir.serve.models import Catalogue
+from codechoir.serve.service import Service
 
 KEY = "a-key-for-tests"
 SECRET = "the caller's secret prompt"
@@ -114,3 +118,30 @@ def test_a_bug_shows_no_trace_and_its_log_no_prompt() -> None:
     assert told.headers["x-request-id"] in told.json()["error"]["message"]
     assert "secret" not in told.text + "".join(log)
     assert any("ValueError" in line and "test_front.py" in line for line in log)
+
+
+class _Broken:
+    """An engine with a bug."""
+
+    def __init__(self, whole: Any) -> None:
+        self.abilities, self.tokenizer = whole.abilities, whole.tokenizer
+
+    def submit(self, *_: Any) -> Any:
+        raise ValueError(SECRET)
+
+
+def test_a_bug_behind_a_route_has_the_documented_form(choir) -> None:
+    """The framework would answer with plain text of its own."""
+    log: list[str] = []
+    service = Service(Catalogue([replace(choir, engine=_Broken(choir.engine))]), ServeConfig())
+    app = create_app(service, Served(), ApiKeys(), log.append)
+
+    async def ask() -> httpx.Response:
+        transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+            return await client.post("/v1/completions", json=SMALL)
+
+    told = asyncio.run(ask())
+    assert (told.status_code, told.json()["error"]["code"]) == (500, "internal")
+    assert "secret" not in told.text + "".join(log)
+    assert any(line.startswith("bug in request") for line in log)

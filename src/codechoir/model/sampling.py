@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import torch
 
+_SMALLEST = torch.finfo(torch.float32).tiny
 _FIRST_LOOK = 256  # so many of the most probable tokens hold top_p nearly always; sorting all costs much more
 
 
@@ -32,8 +33,11 @@ def next_tokens(logits_BV: torch.Tensor, draws: Sequence[Draw]) -> list[int | Va
     tokens: list[int | ValueError] = logits_BV.argmax(dim=-1).tolist()
     sampled = [row for row, draw in enumerate(draws) if draw.temperature > 0]
     if sampled:
-        temperatures_S1 = torch.tensor([[draws[row].temperature] for row in sampled])
-        probabilities_SV = torch.softmax(logits_BV[sampled].cpu() / temperatures_S1, dim=-1)
+        # However small a temperature is: it must not round to 0, and what is divided by it is at most 0.
+        temperatures_S1 = torch.tensor([[draws[row].temperature] for row in sampled]).clamp_min(_SMALLEST)
+        logits_SV = logits_BV[sampled].cpu()
+        logits_SV = logits_SV - logits_SV.amax(dim=-1, keepdim=True)
+        probabilities_SV = torch.softmax(logits_SV / temperatures_S1, dim=-1)
         for row, probabilities_V in zip(sampled, probabilities_SV, strict=True):
             tokens[row] = _sample(probabilities_V, draws[row])
     return tokens
@@ -59,4 +63,6 @@ def _nucleus(probabilities_V: torch.Tensor, top_p: float) -> torch.Tensor:
     if float(most_K.sum()) < top_p:
         most_K, order_K = probabilities_V.sort(descending=True)
     before_K = most_K.cumsum(dim=-1) - most_K
-    return order_K[before_K < top_p].sort().values
+    inside_K = before_K < top_p
+    inside_K[0] = True  # a top_p that rounds to 0
+    return order_K[inside_K].sort().values

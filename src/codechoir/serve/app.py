@@ -39,6 +39,7 @@ def create_app(service: Service, served: Served, keys: ApiKeys, log: Callable[[s
 
     app.add_exception_handler(RefusedError, _refused)
     app.add_exception_handler(HTTPException, _refused_by_starlette)
+    app.add_exception_handler(Exception, _failed)  # which is raised on, to be logged
     checks_host = service.config.is_loopback and not keys
     front: ASGIApp = Front(app, keys, service.metrics, served, log, checks_host)
     if service.config.cors_origins:
@@ -133,6 +134,11 @@ def _told(id: str, model: ServedModel) -> dict[str, Any]:
 async def _refused(_request: Request, error: Exception) -> Response:
     assert isinstance(error, RefusedError)
     return Response(error.body(), error.status, error.headers)
+
+
+async def _failed(_request: Request, _error: Exception) -> Response:
+    refusal = RefusedError(500, "internal error", code="internal")
+    return Response(refusal.body(), refusal.status, refusal.headers)
 
 
 async def _refused_by_starlette(_request: Request, error: Exception) -> Response:
