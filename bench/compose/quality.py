@@ -35,9 +35,9 @@ def read_quality(run: Path) -> dict[str, Any]:
 
 
 def recovered(bits: Mapping[str, Mapping[str, float]], model: str, language: str) -> float | None:
-    """The share of the gap from uniform to oracle routing; None where the oracle is not better."""
+    """The share of the gap from uniform to oracle routing; None where the oracle is not better by a thousandth."""
     gap = bits[UNIFORM][language] - bits[ORACLE][language]
-    return (bits[UNIFORM][language] - bits[model][language]) / gap if gap > 0 else None
+    return (bits[UNIFORM][language] - bits[model][language]) / gap if gap > 0.001 * bits[ORACLE][language] else None
 
 
 def _load(folder: Path) -> dict[str, dict[str, float]]:

@@ -267,7 +267,7 @@ def _quality(found: Any) -> list[str]:
     return [
         _QUALITY,
         f"Bits per byte on held-out documents ({found['held_out']} a language), the lower the better. *Of the gap*: "
-        "the share of the way from uniform to oracle routing; where the oracle is not better than uniform, there is "
+        "the share of the way from uniform to oracle routing; where the oracle is not better by a thousandth, there is "
         f"no gap to recover. {' '.join(verdicts)}",
         _table(["routing", *columns], rows),
         f"The prompt router's accuracy by prefix length in tokens (documents: {documents}). Asked for: at least "
