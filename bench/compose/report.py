@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import platform
-import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
-from pathlib import Path
 from statistics import median, quantiles
 from typing import Any
 
@@ -16,6 +12,7 @@ from bench.compose.copying import FORMS
 from bench.compose.peer import CONTESTANTS, FITS
 from bench.compose.quality import ORACLE, PROMPT, TOKEN, UNIFORM, recovered
 from bench.compose.timing import DENSE
+from bench.pages import machine, met, table
 
 MIN_SPEED_UP = 3.0  # to mergekit
 MAX_MEMORY_SHARE = 0.5
@@ -52,7 +49,7 @@ def page(results: Results) -> str:
     }
     parts = [
         "# Composing beside mergekit, cp and stock Mixtral",
-        f"Made by `{results.command}`. {_machine()} Medians, of interleaved rounds, with the smallest and the largest "
+        f"Made by `{results.command}`. {machine()} Medians, of interleaved rounds, with the smallest and the largest "
         f"in brackets. Rounds: {', '.join(f'{name} {rounds}' for name, rounds in results.rounds.items()) or 'none'}.",
     ]
     if results.is_quick:
@@ -81,8 +78,8 @@ def _mergekit(found: Any) -> list[str]:
         if each.beside and (theirs := _values(runs[each.beside], "seconds")):
             their_peak = _values(runs[each.beside], "peak_mib") or []
             ratio, memory = median(theirs) / median(seconds), median(peak) / median(their_peak)
-            faster = f"{ratio:.2f}x ({_met(ratio >= MIN_SPEED_UP)})"
-            share = f"{memory:.2f} ({_met(memory <= MAX_MEMORY_SHARE)})"
+            faster = f"{ratio:.2f}x ({met(ratio >= MIN_SPEED_UP)})"
+            share = f"{memory:.2f} ({met(memory <= MAX_MEMORY_SHARE)})"
         rows.append([each.name, _spread(seconds, 1), _spread(peak, 0), faster, share])
     fits = ", ".join(f"{name}: `{' '.join(settings)}`" for name, settings in FITS.items() if settings)
     return [
@@ -98,7 +95,7 @@ def _mergekit(found: Any) -> list[str]:
         "sequences of 512 tokens and 400 documents a language, with its proofs. mergekit proves nothing. *No fit* and "
         f"*random gates* read no text at all. Asked for, gates included: at least {MIN_SPEED_UP:g}x the speed, at "
         f"most {MAX_MEMORY_SHARE:g} of the memory; *as it comes* reads sixteen times mergekit's text.",
-        _table(["", "seconds", "peak MiB", "times mergekit's speed", "share of its memory"], rows),
+        table(["", "seconds", "peak MiB", "times mergekit's speed", "share of its memory"], rows),
     ]
 
 
@@ -118,9 +115,9 @@ def _copy(found: Any) -> list[str]:
                 f"{sizes[form]:,.0f}",
                 _spread(ours, 1),
                 _spread(copied, 1),
-                f"{ratio:.2f}x ({_met(ratio <= MAX_COPIES)})",
+                f"{ratio:.2f}x ({met(ratio <= MAX_COPIES)})",
                 _spread(peak, 0),
-                f"{beyond:+.0f} ({_met(beyond <= MAX_BEYOND_SHARD_MIB)})",
+                f"{beyond:+.0f} ({met(beyond <= MAX_BEYOND_SHARD_MIB)})",
             ]
         )
     header = ["experts as", "MiB read", "seconds", "cp, seconds", "ratio", "peak MiB", "beyond the largest shard"]
@@ -131,7 +128,7 @@ def _copy(found: Any) -> list[str]:
         f"{sizes.get('largest_shard_mib', 0):,.0f}. `codechoir compose`, without fit and proofs, then `sync`, against "
         "`cp -r --reflink=never` of what it wrote, then `sync`, on the same disk. Nothing is dropped from the page "
         f"cache. Asked for: at most {MAX_COPIES:g}x, and at most 300 MB beyond the largest shard.",
-        _table(header, rows),
+        table(header, rows),
     ]
 
 
@@ -166,7 +163,7 @@ def _speed(found: Any) -> list[str]:
         f"same weights and routers, on the backend that it chooses ({backends}). Asked for, of ours: forward at most "
         f"{MAX_RATIO['forward']:g}x, decoding at most {MAX_RATIO['decode']:g}x, prompt routing at most "
         f"{MAX_PROMPT_RATIO:g}x.",
-        _table(["", "model", "ms", "times dense (quartiles)", "rounds"], rows),
+        table(["", "model", "ms", "times dense (quartiles)", "rounds"], rows),
     ]
 
 
@@ -175,7 +172,7 @@ def _judged(contestant: str, task: str, ratios: Sequence[float]) -> str:
     told = f"{median(ratios):.3f} ({low:.3f}–{high:.3f})"
     if contestant.startswith(("prompt", "token")):
         most = MAX_PROMPT_RATIO if contestant.startswith("prompt") else MAX_RATIO[task]
-        told += f", {_met(median(ratios) <= most)}"
+        told += f", {met(median(ratios) <= most)}"
     return told
 
 
@@ -198,14 +195,14 @@ def _fit(found: Any) -> list[str]:
     for name, values in parts.items():
         ratio = median(one / other for one, other in zip(values, base, strict=True))
         bare = median(one / other for one, other in zip(values, headless, strict=True))
-        judged = f" ({_met(ratio < MAX_PASSES)})" if name.startswith(("the fit", "fit and")) else ""
+        judged = f" ({met(ratio < MAX_PASSES)})" if name.startswith(("the fit", "fit and")) else ""
         rows.append([name, _spread(values, 2), f"{ratio:.2f}x{judged}", f"{bare:.2f}x"])
     return [
         "## Fitting the token routers",
         f"Four languages, {tokens:,} tokens in all, {found['dtype']}, one process. Ours reads each expert's weights "
         "from disk layer by layer, as `codechoir compose` does. The base has its weights in memory, and runs once "
         f"over the same tokens in the same batches. Asked for: under {MAX_PASSES:g} of its passes.",
-        _table(["", "seconds", "passes of the base", "passes without the head"], rows),
+        table(["", "seconds", "passes of the base", "passes without the head"], rows),
     ]
 
 
@@ -229,7 +226,7 @@ def _backends(found: Any) -> list[str]:
         "Our model class on transformers' other expert backends, against its own eager one: the largest difference of "
         "a logit over four texts. *Fixed*: every token goes to one expert. In token routing a rounding may send a "
         "token to another expert, and then it is that expert's logits that differ.",
-        _table(header, rows),
+        table(header, rows),
     ]
 
 
@@ -248,11 +245,11 @@ def _quality(found: Any) -> list[str]:
         rows.append([f"{model}, of the gap", *("no gap" if share is None else f"{share:.0%}" for share in shares)])
     verdicts = [
         f"Prompt routing within {MAX_PROMPT_LOSS:.1%} of the oracle in every language: "
-        f"{_met(all(loss <= MAX_PROMPT_LOSS for loss in losses.values()))}."
+        f"{met(all(loss <= MAX_PROMPT_LOSS for loss in losses.values()))}."
     ]
     for model in TOKEN:
         better = bits[model]["mean"] <= bits[ORACLE]["mean"]
-        verdicts.append(f"{model} at least as good as the oracle on the mean: {_met(better)}.")
+        verdicts.append(f"{model} at least as good as the oracle on the mean: {met(better)}.")
     worst = min(share for length, share in found["accuracy"].items() if int(length) >= FROM_TOKENS)
     accuracy = [
         [length, f"{share:.1%}", *(f"{found['accuracy_by_language'][name][length]:.1%}" for name in languages)]
@@ -269,12 +266,12 @@ def _quality(found: Any) -> list[str]:
         f"Bits per byte on held-out documents ({found['held_out']} a language), the lower the better. *Of the gap*: "
         "the share of the way from uniform to oracle routing; where the oracle is not better by a thousandth, there is "
         f"no gap to recover. {' '.join(verdicts)}",
-        _table(["routing", *columns], rows),
+        table(["routing", *columns], rows),
         f"The prompt router's accuracy by prefix length in tokens (documents: {documents}). Asked for: at least "
-        f"{MIN_PROMPT_ACCURACY:.0%} from {FROM_TOKENS} ({_met(worst >= MIN_PROMPT_ACCURACY)}: {worst:.1%}).",
-        _table(["tokens", "all", *languages], accuracy),
+        f"{MIN_PROMPT_ACCURACY:.0%} from {FROM_TOKENS} ({met(worst >= MIN_PROMPT_ACCURACY)}: {worst:.1%}).",
+        table(["tokens", "all", *languages], accuracy),
         "Load: the share of routing decisions that each expert gets, by the text's language.",
-        _table(["routing", "text", *languages], load),
+        table(["routing", "text", *languages], load),
     ]
 
 
@@ -290,25 +287,3 @@ def _failure(runs: Iterable[Mapping[str, Any]]) -> str:
 def _spread(values: Sequence[float], digits: int) -> str:
     told = f"{median(values):,.{digits}f}"
     return told if len(values) == 1 else f"{told} ({min(values):,.{digits}f}–{max(values):,.{digits}f})"
-
-
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
-
-
-def _met(holds: bool) -> str:
-    return "met" if holds else "missed"
-
-
-def _machine() -> str:
-    model = "an unnamed processor"
-    cpuinfo = Path("/proc/cpuinfo")
-    for line in cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []:
-        if line.startswith("model name"):
-            model = line.split(":", 1)[1].strip()
-            break
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    cores = len(os.sched_getaffinity(0))
-    python = sys.version.split()[0]
-    return f"The machine: {cores} cores of {model}, {memory:.0f} GiB, {platform.system()}, Python {python}."

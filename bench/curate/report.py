@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import os
-import platform
-import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as installed_version
-from pathlib import Path
 from statistics import median
 from textwrap import fill
 
 from bench.curate.measure import Measured
 from bench.curate.oracle import Verdict
 from bench.curate.peers import common
+from bench.pages import machine, met, table
 
 MAX_PEAK_MIB = 400e6 / 2**20
 LINEAR_WITHIN = 1.25
@@ -86,7 +83,7 @@ def page(results: Results) -> str:
     main = results.corpora[results.main]
     parts = [
         "# Curation beside its peers",
-        f"Made by `{results.command}`, which wrote this page. {_machine()}",
+        f"Made by `{results.command}`, which wrote this page. {machine()}",
         f"The corpus: {main.num_files:,} files, {main.megabytes:.0f} MB of content in The Stack's columns "
         f"({', '.join(main.languages)}), from packages of PyPI and npm pinned in `bench/curate/corpus.py`, several of "
         "them in two versions, with minified and generated files. Every tool reads the same Parquet files and writes "
@@ -118,7 +115,7 @@ def _filters(found: Sequence[Result], main: Scale) -> list[str]:
         f"{common.MAX_LINE}, fewer than {common.MIN_ALPHANUM:.0%} letters and digits, a generator's marker in the "
         f"first {common.FIRST_LINES} lines. `differ` counts rows on which a tool and the filters written in plain "
         "Python disagree.",
-        _table(header, rows),
+        table(header, rows),
     ]
 
 
@@ -143,13 +140,13 @@ def _dedup(found: Sequence[Result], main: Scale) -> list[str]:
         "tool judges: a removal is false where no kept file of the same language (of any language) has an exact "
         f"Jaccard of at least {common.THRESHOLD} with it and no kept file has its content. Near pairs left are pairs "
         "of one language at the threshold of which a tool kept both.",
-        _table(header, rows),
+        table(header, rows),
     ]
     ours = next((result for result in found if result.is_ours and result.peak_mib is not None), None)
     if ours is not None and ours.verdict is not None and ours.peak_mib is not None:
         told.append(
-            f"Asked for: no false removal ({_met(ours.verdict.false_removals == 0)}), a peak under 400 MB "
-            f"({_met(ours.peak_mib < MAX_PEAK_MIB)}: {ours.peak_mib * 2**20 / 1e6:.0f} MB)."
+            f"Asked for: no false removal ({met(ours.verdict.false_removals == 0)}), a peak under 400 MB "
+            f"({met(ours.peak_mib < MAX_PEAK_MIB)}: {ours.peak_mib * 2**20 / 1e6:.0f} MB)."
         )
     return told
 
@@ -165,12 +162,12 @@ def _recall(found: Sequence[Recall], planted: Scale) -> list[str]:
         f"{planted.num_files:,} files with planted pairs whose exact Jaccard is the level within 0.005, the other "
         "files unrelated. A pair is found where not both files are kept. The last column counts removed files that "
         "belong to no pair.",
-        _table(["tool", *(f"J = {level:.2f}" for level in levels), "others removed"], rows),
+        table(["tool", *(f"J = {level:.2f}" for level in levels), "others removed"], rows),
     ]
     ours = next((recall for recall in found if recall.name.startswith("codechoir")), None)
     if ours is not None:
-        met = all(share >= MIN_RECALL for level, share in ours.by_level.items() if level >= RECALL_FROM)
-        lines.append(f"Asked for: at least {MIN_RECALL} from {RECALL_FROM} up ({_met(met)}).")
+        holds = all(share >= MIN_RECALL for level, share in ours.by_level.items() if level >= RECALL_FROM)
+        lines.append(f"Asked for: at least {MIN_RECALL} from {RECALL_FROM} up ({met(holds)}).")
     return lines
 
 
@@ -196,9 +193,9 @@ def _linearity(results: Results) -> list[str]:
             ratios.append(per_mb / base)
             peak = _median(run.peak_mib for run in runs)
             rows.append([*cells, f"{seconds:.1f}", f"{ratios[-1]:.2f}", f"{peak:.0f}"])
-        lines += [f"### {task}", _table(["scale", "files", "MB", "seconds", "ratio", "peak MiB"], rows)]
+        lines += [f"### {task}", table(["scale", "files", "MB", "seconds", "ratio", "peak MiB"], rows)]
         if len(ratios) == len(scales):
-            lines.append(f"Asked for: within {LINEAR_WITHIN} of linear ({_met(max(ratios) <= LINEAR_WITHIN)}).")
+            lines.append(f"Asked for: within {LINEAR_WITHIN} of linear ({met(max(ratios) <= LINEAR_WITHIN)}).")
     return lines
 
 
@@ -215,7 +212,7 @@ def _speed_cells(result: Result, found: Sequence[Result], main: Scale) -> list[s
     ratio = None if ours is None or result.is_ours else seconds / ours
     asked = "–"
     if result.target is not None:
-        asked = f"{result.target:g}x" + (f" ({_met(ratio >= result.target)})" if ratio is not None else "")
+        asked = f"{result.target:g}x" + (f" ({met(ratio >= result.target)})" if ratio is not None else "")
     return [
         result.name,
         f"{seconds:.2f}",
@@ -224,11 +221,6 @@ def _speed_cells(result: Result, found: Sequence[Result], main: Scale) -> list[s
         "–" if ratio is None else f"{ratio:.2f}x",
         asked,
     ]
-
-
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
 
 
 def _share(part: int, whole: int) -> str:
@@ -243,26 +235,8 @@ def _steady(result: Result) -> str:
     return {True: "yes", False: "no", None: "–"}[result.steady] if len(result.runs) > 1 else "–"
 
 
-def _met(holds: bool) -> str:
-    return "met" if holds else "missed"
-
-
 def _median(values: Iterable[float]) -> float:
     return float(median(values))
-
-
-def _machine() -> str:
-    model = "an unnamed processor"
-    cpuinfo = Path("/proc/cpuinfo")
-    for line in cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []:
-        if line.startswith("model name"):
-            model = line.split(":", 1)[1].strip()
-            break
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    return (
-        f"The machine: {len(os.sched_getaffinity(0))} cores of {model}, {memory:.0f} GiB, {platform.system()}, "
-        f"Python {sys.version.split()[0]}."
-    )
 
 
 def _versions(results: Results) -> list[tuple[str, str]]:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import platform
-import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from statistics import median
 
 from bench.evaluate.measure import Scored, Timed
+from bench.pages import machine, met, table
 
 # Programs a second with two workers, against the toolchain driven directly and in turn.
 TARGETS = {
@@ -63,7 +60,7 @@ def page(results: Results) -> str:
     """The whole page."""
     parts = [
         "# Evaluation beside the toolchains driven directly",
-        f"Made by `{results.command}`. {_machine()} Sandbox: {results.sandbox}.",
+        f"Made by `{results.command}`. {machine()} Sandbox: {results.sandbox}.",
         *(_speeds(results) if results.speeds else []),
         *(_human_eval(results) if results.human_eval else []),
         *(_overhead(results) if results.overhead else []),
@@ -101,12 +98,12 @@ def _speeds(results: Results) -> list[str]:
         f"with a plain wait. *Ours*: each program several times, {results.workers} workers, the sandbox on, start-up "
         f"included. Medians of {results.rounds} interleaved rounds. TypeScript is compiled by version 5 in the first "
         "two, Go with its build cache warm.",
-        _table(header, rows),
+        table(header, rows),
     ]
 
 
 def _ratio(ratio: float, target: float) -> str:
-    return f"{ratio:.1f}x ({_met(ratio >= target)})"
+    return f"{ratio:.1f}x ({met(ratio >= target)})"
 
 
 def _human_eval(results: Results) -> list[str]:
@@ -116,8 +113,8 @@ def _human_eval(results: Results) -> list[str]:
     return [
         "## HumanEval's own solutions",
         f"{passed} of {runs[0].num_programs} passed, {rate:.0f} programs/s with {results.workers} workers and the "
-        f"sandbox (asked for: all, {_met(passed == runs[0].num_programs)}; at least {MIN_HUMAN_EVAL_RATE:g}/s, "
-        f"{_met(rate >= MIN_HUMAN_EVAL_RATE)}).",
+        f"sandbox (asked for: all, {met(passed == runs[0].num_programs)}; at least {MIN_HUMAN_EVAL_RATE:g}/s, "
+        f"{met(rate >= MIN_HUMAN_EVAL_RATE)}).",
     ]
 
 
@@ -130,8 +127,8 @@ def _overhead(results: Results) -> list[str]:
     return [
         "## What the sandbox costs",
         "Milliseconds a program in one worker that is up, with the sandbox and without; medians of the rounds. Asked "
-        f"for: at most {MAX_OVERHEAD_MS:g} ms ({_met(worst <= MAX_OVERHEAD_MS)}: {worst:.1f}).",
-        _table(["language", "sandbox", "none", "difference"], rows),
+        f"for: at most {MAX_OVERHEAD_MS:g} ms ({met(worst <= MAX_OVERHEAD_MS)}: {worst:.1f}).",
+        table(["language", "sandbox", "none", "difference"], rows),
     ]
 
 
@@ -144,8 +141,8 @@ def _scored(found: Sequence[Scored]) -> list[str]:
         "## Memory",
         "`codechoir evaluate --completions`, the whole process tree's peak. Completions are alike within a problem, so "
         "that reading, sharing and scoring are what is measured. Asked for: no growth "
-        f"({_met(growth <= MAX_GROWTH_MIB)}: {growth:+.0f} MiB).",
-        _table(["completions", "seconds", "peak MiB", "exit code"], rows),
+        f"({met(growth <= MAX_GROWTH_MIB)}: {growth:+.0f} MiB).",
+        table(["completions", "seconds", "peak MiB", "exit code"], rows),
     ]
 
 
@@ -157,32 +154,10 @@ def _hostile(hostile: Hostile) -> list[str]:
         "## Hostile programs",
         f"`tests/sandbox/hostile`: {contained} of {total} are contained: the verdict is right, nothing of the program "
         "survives, nothing outside was read or written, and the next program's verdict is right.",
-        _table(["language", "contained"], rows),
+        table(["language", "contained"], rows),
         *failed,
     ]
 
 
 def _rate(runs: Iterable[Timed]) -> float:
     return median(run.rate for run in runs)
-
-
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
-
-
-def _met(holds: bool) -> str:
-    return "met" if holds else "missed"
-
-
-def _machine() -> str:
-    model = "an unnamed processor"
-    cpuinfo = Path("/proc/cpuinfo")
-    for line in cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []:
-        if line.startswith("model name"):
-            model = line.split(":", 1)[1].strip()
-            break
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    cores = len(os.sched_getaffinity(0))
-    python = sys.version.split()[0]
-    return f"The machine: {cores} cores of {model}, {memory:.0f} GiB, {platform.system()}, Python {python}."

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+
+from bench.pages import met, table
 
 MIN_DECODE = 0.95
 MIN_BATCHING = 2.5
@@ -44,7 +45,7 @@ def _decode(found: dict[str, Any], sizes: Any) -> list[str]:
         [
             batch,
             *(f"{rates[name]:.1f}" for name in ("dense", "moe", "moe mixed")),
-            f"{rates['ratio']:.3f}x ({_met(rates['ratio'] >= MIN_DECODE)})",
+            f"{rates['ratio']:.3f}x ({met(rates['ratio'] >= MIN_DECODE)})",
             f"{rates['moe mixed'] / rates['dense']:.3f}x",
         ]
         for batch, rates in found.items()
@@ -54,7 +55,7 @@ def _decode(found: dict[str, Any], sizes: Any) -> list[str]:
         f"Tokens a second from when all prompts have been read, {sizes.tokens} tokens a sequence, the same engine. "
         f"*Mixed*: prompts of four languages in one batch. Medians of {sizes.rounds} interleaved rounds, the "
         f"ratio that of the rounds. Asked for: at least {MIN_DECODE}x of the dense base.",
-        _table(["batch", "dense base", "MoE by prompt", "MoE, mixed", "MoE to dense", "mixed to dense"], rows),
+        table(["batch", "dense base", "MoE by prompt", "MoE, mixed", "MoE to dense", "mixed to dense"], rows),
     ]
 
 
@@ -63,7 +64,7 @@ def _batching(found: dict[str, float], sizes: Any) -> list[str]:
         "## Continuous batching",
         f"{sizes.clients} clients, {sizes.tokens} tokens each, prompts included: {found['together']:.1f} tokens/s "
         f"together, {found['alone']:.1f} one request at a time, {found['ratio']:.2f}x (asked for: {MIN_BATCHING}x, "
-        f"{_met(found['ratio'] >= MIN_BATCHING)}).",
+        f"{met(found['ratio'] >= MIN_BATCHING)}).",
     ]
 
 
@@ -73,8 +74,8 @@ def _overhead(found: dict[str, float], _sizes: Any) -> list[str]:
         "## The server's own time",
         f"{found['number']:.0f} requests for one token of a tiny model, {found['rate']:g} a second, from a request's "
         f"first byte to its answer's last, the model's time included: median {found['median']:.2f} ms (asked for: "
-        f"under {MAX_MEDIAN_MS:g}, {_met(ok[0])}), 99th percentile {found['p99']:.2f} ms (under {MAX_P99_MS:g}, "
-        f"{_met(ok[1])}).",
+        f"under {MAX_MEDIAN_MS:g}, {met(ok[0])}), 99th percentile {found['p99']:.2f} ms (under {MAX_P99_MS:g}, "
+        f"{met(ok[1])}).",
     ]
 
 
@@ -83,7 +84,7 @@ def _exact(found: dict[str, int], _sizes: Any) -> list[str]:
         "## The same under load",
         f"{found['requests']} greedy requests of all routes in float32, alone and all at once while "
         f"{found['cancelled']} others were cancelled: {found['differing']} differ in any token (asked for: none, "
-        f"{_met(found['differing'] == 0)}).",
+        f"{met(found['differing'] == 0)}).",
     ]
 
 
@@ -94,18 +95,9 @@ def _storm(found: dict[str, Any], _sizes: Any) -> list[str]:
         "## A storm",
         f"{num_sent:,} requests by 32 clients. Of the good ones {found['answered']:,} were answered, "
         f"{found['refused']:,} refused with 429 or 503; lost, mixed up or answered with a wrong status, of all: "
-        f"{num_wrong} (asked for: none, {_met(num_wrong == 0)}). Memory {found['before_mib']:.1f} MiB before, "
+        f"{num_wrong} (asked for: none, {met(num_wrong == 0)}). Memory {found['before_mib']:.1f} MiB before, "
         f"{found['after_mib']:.1f} after: {growth:+.1%} (asked for: within {MAX_GROWTH:.0%}, "
-        f"{_met(abs(growth) <= MAX_GROWTH)}).",
-        _table(["kind", "sent"], [[kind, f"{number:,}"] for kind, number in sorted(found["sent"].items())]),
+        f"{met(abs(growth) <= MAX_GROWTH)}).",
+        table(["kind", "sent"], [[kind, f"{number:,}"] for kind, number in sorted(found["sent"].items())]),
     ]
     return parts + (["Wrong:\n\n" + "\n".join(f"- {each}" for each in found["wrong"])] if found["wrong"] else [])
-
-
-def _met(holds: bool) -> str:
-    return "met" if holds else "missed"
-
-
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
