@@ -73,12 +73,6 @@ def p_text(p_value: float) -> str:
     return f"p {p_value:.3f}" if p_value >= 0.001 else "p < 0.001"
 
 
-def score_text(score: Score) -> str:
-    """ "0.612 [0.600, 0.624]"."""
-    digits = decimals(score.metric)
-    return f"{number(score.value, digits)} {interval(score.low, score.high, digits)}".strip()
-
-
 def difference_text(comparison: Comparison) -> str:
     """ "−0.012 [−0.020, −0.004], p 0.003"."""
     return f"{number(comparison.difference, decimals(comparison.metric), signed=True)} {_certainty(comparison)}".strip()

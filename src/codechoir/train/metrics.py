@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from codechoir.artifacts import disk_full_told, write_atomically
 from codechoir.errors import ToolMissingError
@@ -17,12 +17,6 @@ from codechoir.train.config import Watcher
 
 METRICS = "metrics.jsonl"
 _BITS = "bits_per_byte"
-
-
-class _Sink(Protocol):
-    def write(self, step: int, values: Mapping[str, float]) -> None: ...
-
-    def close(self) -> None: ...
 
 
 class Metrics:
