@@ -14,6 +14,7 @@ import torch
 from codechoir.artifacts import StageFolder
 from codechoir.model.device import compute_dtype
 from codechoir.model.optimiser import MASTER, MasterAdamW, read_state
+from codechoir.train.acceleration import accelerate
 from codechoir.train.checkpoints import Checkpoints
 from codechoir.train.config import TrainConfig, Way
 from codechoir.train.devices import join_devices, told_to_shard
@@ -49,6 +50,7 @@ def train_branch(branch: Branch, config: TrainConfig, folder: StageFolder) -> di
         subject.new_rows.to(devices.device)
     num_trained = sum(parameter.numel() for parameter in subject.trained().values())
     loss = PackedLoss(subject.model, subject.new_rows)
+    accelerate(subject.model, subject.layers)
     module = devices.spread(loss, subject.layers, config.shard or told_to_shard())
     optimiser = MasterAdamW(subject.trained(), config)  # after the spread, which may split the parameters
     task = Task(branch.name, branch.sequences, branch.validation, config, folder, devices)

@@ -9,12 +9,14 @@ count, D width, V vocabulary.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
 from torch import nn
 from torch.nn import functional
 
+from codechoir.train.acceleration import document_ends
 from codechoir.train.new_rows import TrainedRows
 
 _CHUNK_BYTES = {"cpu": 2**26, "cuda": 2**29}  # of float32 logits at a time
@@ -38,11 +40,12 @@ class PackedLoss(nn.Module):
         if self.new_rows is not None:
             self.new_rows.put(self.model)
         counts_BS, targets_N = counts_BT[:, 1:], tokens_BT[:, 1:][counts_BT[:, 1:]]
+        told = {"position_ids": positions_BT, "use_cache": False} | document_ends(self.model, positions_BT)
         if not self.is_plain:
-            logits_BTV = self.model(input_ids=tokens_BT, position_ids=positions_BT, use_cache=False).logits
+            logits_BTV = self.model(input_ids=tokens_BT, **told).logits
             return functional.cross_entropy(logits_BTV[:, :-1][counts_BS].float(), targets_N, reduction="sum")
         decoder, head = self.model.base_model, self.model.get_output_embeddings()
-        out = decoder(input_ids=tokens_BT, position_ids=positions_BT, use_cache=False)
+        out = decoder(input_ids=tokens_BT, **told)
         hidden_ND = out.last_hidden_state[:, :-1][counts_BS]
         *rows, first_row = self._new_rows()
         loss: torch.Tensor = _HeadLoss.apply(  # type: ignore[no-untyped-call]
@@ -90,24 +93,26 @@ class _HeadLoss(torch.autograd.Function):
         ]
         size = max(1, _CHUNK_BYTES.get(hidden_ND.device.type, 2**26) // (4 * len(weight_VD)))
         total = hidden_ND.new_zeros((), dtype=torch.float32)
+        losses = _compiled_losses() if hidden_ND.is_cuda else _losses
         for start in range(0, len(targets_N), size):
             part = slice(start, start + size)
-            losses_n, gradient_nV = _chunk(hidden_ND[part], weight_VD, bias_V, targets_N[part], (how.cap, any(wants)))
+            logits_nV = functional.linear(hidden_ND[part], weight_VD, bias_V)
+            losses_n, gradient_nV = losses(logits_nV, targets_N[part], how.cap, any(wants))
             total += losses_n.sum()
             if gradient_nV is None:
                 continue
             of_hidden, of_weight, of_bias, of_rows, of_row_biases = gradients
-            narrow_nV = gradient_nV.to(weight_VD.dtype)
             if of_hidden is not None:
-                torch.mm(narrow_nV, weight_VD, out=of_hidden[part])
+                torch.mm(gradient_nV, weight_VD, out=of_hidden[part])
             if of_weight is not None:
-                of_weight += narrow_nV.T @ hidden_ND[part]
+                of_weight += gradient_nV.T @ hidden_ND[part]
             if of_bias is not None:
-                of_bias += gradient_nV.sum(dim=0)
+                of_bias += gradient_nV.sum(dim=0, dtype=torch.float32)
             if of_rows is not None:
-                of_rows += narrow_nV[:, first_row : first_row + len(of_rows)].T @ hidden_ND[part]
+                of_rows += gradient_nV[:, first_row : first_row + len(of_rows)].T @ hidden_ND[part]
             if of_row_biases is not None:
-                of_row_biases += gradient_nV[:, first_row : first_row + len(of_row_biases)].sum(dim=0)
+                columns = slice(first_row, first_row + len(of_row_biases))
+                of_row_biases += gradient_nV[:, columns].sum(dim=0, dtype=torch.float32)
         ctx.save_for_backward(*gradients)
         ctx.dtypes = tuple(None if tensor is None else tensor.dtype for tensor in tensors)
         return total
@@ -121,16 +126,11 @@ class _HeadLoss(torch.autograd.Function):
         return None, *scaled
 
 
-def _chunk(
-    hidden_nD: torch.Tensor,
-    weight_VD: torch.Tensor,
-    bias_V: torch.Tensor | None,
-    targets_n: torch.Tensor,
-    how: tuple[float | None, bool],
+def _losses(
+    logits_nV: torch.Tensor, targets_n: torch.Tensor, cap: float | None, wanted: bool
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Each token's loss, and its gradient at the head's output where it is wanted (float32, as the loss)."""
-    cap, wanted = how
-    logits_nV = functional.linear(hidden_nD, weight_VD, bias_V).float()
+    """Each token's loss (float32), and where it is wanted its gradient at the head's output, in the logits' format."""
+    dtype, logits_nV = logits_nV.dtype, logits_nV.float()
     slope_nV = None
     if cap is not None:
         bent_nV = torch.tanh(logits_nV / cap)
@@ -140,9 +140,18 @@ def _chunk(
     losses_n = -log_nV.gather(1, targets_n[:, None])[:, 0]
     if not wanted:
         return losses_n, None
-    gradient_nV = log_nV.exp_()  # the loss is in `losses_n`; softmax minus one at the target takes its place
-    gradient_nV[torch.arange(len(targets_n), device=targets_n.device), targets_n] -= 1
-    return losses_n, gradient_nV if slope_nV is None else gradient_nV.mul_(slope_nV)
+    gradient_nV = log_nV.exp_()  # softmax; one less at the target, which is rounded once
+    at_target_n1 = torch.expm1(-losses_n)[:, None]
+    if slope_nV is not None:
+        gradient_nV.mul_(slope_nV)
+        at_target_n1 = at_target_n1 * slope_nV.gather(1, targets_n[:, None])
+    return losses_n, gradient_nV.to(dtype).scatter_(1, targets_n[:, None], at_target_n1.to(dtype))
+
+
+@cache
+def _compiled_losses() -> Any:
+    """The same for a GPU: reads the logits twice and writes once."""
+    return torch.compile(_losses, dynamic=True)
 
 
 @torch.no_grad()
