@@ -5,6 +5,7 @@ Shapes: B sequences, V vocabulary, S those that sample, K the most probable toke
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -33,36 +34,49 @@ def next_tokens(logits_BV: torch.Tensor, draws: Sequence[Draw]) -> list[int | Va
     tokens: list[int | ValueError] = logits_BV.argmax(dim=-1).tolist()
     sampled = [row for row, draw in enumerate(draws) if draw.temperature > 0]
     if sampled:
-        # However small a temperature is: it must not round to 0, and what is divided by it is at most 0.
-        temperatures_S1 = torch.tensor([[draws[row].temperature] for row in sampled]).clamp_min(_SMALLEST)
-        logits_SV = logits_BV[sampled].cpu()
-        logits_SV = logits_SV - logits_SV.amax(dim=-1, keepdim=True)
-        probabilities_SV = torch.softmax(logits_SV / temperatures_S1, dim=-1)
-        for row, probabilities_V in zip(sampled, probabilities_SV, strict=True):
-            tokens[row] = _sample(probabilities_V, draws[row])
+        logits_SV = logits_BV[torch.tensor(sampled, device=logits_BV.device)]
+        for row, token in zip(sampled, _sample(logits_SV, [draws[row] for row in sampled]), strict=True):
+            tokens[row] = token
     return tokens
 
 
-def _sample(probabilities_V: torch.Tensor, draw: Draw) -> int | ValueError:
-    """Inverts the distribution function, tokens in the order of their ids: one random number a token."""
-    if bool(probabilities_V.isnan().any()):
-        return ValueError("the model gave no probabilities (NaN)")
-    chosen_K = None
-    if draw.top_p < 1:
-        chosen_K = _nucleus(probabilities_V, draw.top_p)
-        probabilities_V = probabilities_V[chosen_K]
-    below_K = probabilities_V.double().cumsum(dim=-1)
-    drawn = torch.rand(1, generator=draw.generator, dtype=torch.float64) * below_K[-1]
-    place = int(torch.searchsorted(below_K, drawn, right=True).clamp_max(len(below_K) - 1))
-    return place if chosen_K is None else int(chosen_K[place])
+def _sample(logits_SV: torch.Tensor, draws: Sequence[Draw]) -> list[int | ValueError]:
+    """Inverts each distribution function, tokens in the order of their ids: one random number a token.
+
+    The vocabulary stays on the model's device; the most probable tokens come to the CPU.
+    """
+    # However small a temperature is: it must not round to 0, and what is divided by it is at most 0.
+    temperatures_S1 = torch.tensor([[draw.temperature] for draw in draws]).clamp_min(_SMALLEST)
+    logits_SV = logits_SV - logits_SV.amax(dim=-1, keepdim=True)
+    probabilities_SV = torch.softmax(logits_SV / temperatures_S1.to(logits_SV.device), dim=-1)
+    most_SK, order_SK = probabilities_SV.topk(min(_FIRST_LOOK, probabilities_SV.shape[1]))
+    top_p_S1 = torch.tensor([[draw.top_p] for draw in draws])
+    drawn_S1 = torch.stack([torch.rand(1, generator=draw.generator, dtype=torch.float64) for draw in draws])
+    tokens = _invert(most_SK.cpu(), order_SK.cpu(), top_p_S1, drawn_S1)
+    found: list[int | ValueError] = list(tokens)
+    # NaN is among the most probable, as topk takes it for the largest; and its sum is below nothing.
+    for row, mass in enumerate(most_SK.sum(dim=-1).tolist()):
+        if math.isnan(mass):
+            found[row] = ValueError("the model gave no probabilities (NaN)")
+        elif mass < draws[row].top_p or draws[row].top_p == 1:
+            part = slice(row, row + 1)
+            most_1V, order_1V = probabilities_SV[part].cpu().sort(descending=True)
+            found[row] = _invert(most_1V, order_1V, top_p_S1[part], drawn_S1[part])[0]
+    return found
 
 
-def _nucleus(probabilities_V: torch.Tensor, top_p: float) -> torch.Tensor:
-    """The ids of the smallest set of tokens with probability `top_p` (arXiv 1904.09751), ascending."""
-    most_K, order_K = probabilities_V.topk(min(_FIRST_LOOK, len(probabilities_V)))
-    if float(most_K.sum()) < top_p:
-        most_K, order_K = probabilities_V.sort(descending=True)
-    before_K = most_K.cumsum(dim=-1) - most_K
-    inside_K = before_K < top_p
-    inside_K[0] = True  # a top_p that rounds to 0
-    return order_K[inside_K].sort().values
+def _invert(most_SK: torch.Tensor, order_SK: torch.Tensor, top_p_S1: torch.Tensor, drawn_S1: torch.Tensor) -> list[int]:
+    """A token of each row's smallest set with probability `top_p` (arXiv 1904.09751), by a number from 0 to 1.
+
+    `most_SK`: probabilities, the largest first; `order_SK`: their tokens.
+    """
+    before_SK = most_SK.cumsum(dim=-1) - most_SK
+    inside_SK = (before_SK < top_p_S1) | (top_p_S1 == 1)  # whose sum may round to more than 1
+    inside_SK[:, 0] = True  # a top_p that rounds to 0
+    tokens_SK, places_SK = order_SK.sort(dim=-1)
+    below_SK = (most_SK * inside_SK).gather(1, places_SK).double().cumsum(dim=-1)
+    whole_S1 = below_SK[:, -1:]
+    chosen_S1 = torch.searchsorted(below_SK, drawn_S1 * whole_S1, right=True)
+    last_S1 = (below_SK < whole_S1).sum(dim=-1, keepdim=True)  # of the set: the product may round to the whole
+    chosen: list[int] = tokens_SK.gather(1, torch.minimum(chosen_S1, last_S1))[:, 0].tolist()
+    return chosen
