@@ -1,23 +1,27 @@
 """The benchmark's run: inputs, measurements, page. `python -m bench.train --out PAGE`
 
 Every contestant is a process of its own (`contestant.py`), once a round. What is made on the way lies below
-build/bench/train.
+build/bench/train; so do the parts that are measured, each with the machine that measured it, and --resume takes them
+up: a page may tell of a CPU and of a GPU elsewhere.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from bench.compose.measure import measure
+from bench.pages import machine
 from bench.train.report import OURS, OURS_ALL, PEER, PEER_ALL, page, speed
 
+PARTS = ("cpu", "gpu", "utilisation")
 CONTESTANTS = {
     OURS: ("ours", "feed-forward", False),
     PEER: ("trainer", "feed-forward", False),
@@ -44,30 +48,32 @@ class Sizes:
     step: int  # sequences
     forward: int
     rounds: int
-    large: tuple[str, ...]  # shapes whose utilisation is measured on a GPU
 
 
-FULL = Sizes("135m", 1024, num_steps=8, step=4, forward=2, rounds=3, large=("135m", "1.3b"))
-QUICK = Sizes("tiny", 64, num_steps=4, step=2, forward=1, rounds=1, large=("tiny",))
+FULL = {
+    "cpu": Sizes("135m", 1024, num_steps=8, step=4, forward=2, rounds=3),
+    "gpu": Sizes("135m", 1024, num_steps=12, step=64, forward=32, rounds=1),
+}
+QUICK = dict.fromkeys(FULL, Sizes("tiny", 64, num_steps=4, step=2, forward=1, rounds=1))
+LARGE = {"135m": 32, "1.3b": 8}  # shapes whose utilisation is measured, and sequences in a forward pass of each
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs all and writes the page."""
+    """Runs what was asked for and writes the page."""
     parser = argparse.ArgumentParser(prog="python -m bench.train", description=__doc__)
     parser.add_argument("--out", type=Path, help="the page to write; none: stdout")
     parser.add_argument("--work", type=Path, default=Path("build/bench/train"), help="where everything else lies")
     parser.add_argument("--quick", action="store_true", help="a toy model and one round: to see that it runs")
+    parser.add_argument("--rounds", type=int, help="runs of each contestant; the median counts")
+    parser.add_argument("--only", nargs="*", choices=PARTS, default=PARTS, help="parts to run")
+    parser.add_argument("--resume", action="store_true", help="take parts that lie measured in --work as they are")
     options = parser.parse_args(arguments)
     sizes, work = QUICK if options.quick else FULL, options.work.resolve()
-    device, dtypes = _device()
-    found: dict[str, Any] = {"device": device, "tables": {}, "utilisation": {}}
-    for dtype in dtypes:
-        found["tables"][dtype] = _rounds(work, sizes, dtype)
-    if PEAK_FLOPS.keys() & set(device.replace("-", " ").split()):
-        found["utilisation"] = {shape: _utilisation(work, sizes, shape, device) for shape in sizes.large}
+    if options.rounds:
+        sizes = {part: replace(each, rounds=options.rounds) for part, each in sizes.items()}
     is_make = arguments is None and len(sys.argv) == 3 and options.out
     command = "make bench-train" if is_make else " ".join(["python -m bench.train", *sys.argv[1:]])
-    text = page(command, options.quick, found)
+    text = page(command, options.quick, _parts(work, sizes, options))
     if options.out:
         options.out.parent.mkdir(parents=True, exist_ok=True)
         options.out.write_text(text, encoding="utf-8")
@@ -76,48 +82,88 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _device() -> tuple[str, tuple[str, ...]]:
-    """The device's name, and the number formats that are compared: float32, too, where nothing multiplies bfloat16."""
-    code = (
-        "import torch; from codechoir.model.device import compute_dtype; "
-        "print(torch.cuda.get_device_name() if torch.cuda.is_available() else 'the CPU'); print(compute_dtype('auto'))"
-    )
-    told = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split("\n")
-    return told[0], ("bfloat16",) if "bfloat16" in told[1] else ("bfloat16", "float32")
+def _parts(work: Path, sizes: dict[str, Sizes], options: argparse.Namespace) -> dict[str, Any]:
+    """What each part found, measured now or taken up; parts for a GPU only where there is one."""
+    found = {}
+    for part in PARTS:
+        kept = work / f"{part}.json"
+        if options.resume and kept.is_file():
+            found[part] = json.loads(kept.read_text(encoding="utf-8"))
+        elif part in options.only and (part == "cpu" or _device("gpu")):
+            device = _device(part)
+            measured = (
+                {shape: _utilisation(work, shape, device, options.quick) for shape in LARGE}
+                if part == "utilisation"
+                else {dtype: _rounds(work, sizes[part], part, dtype) for dtype in _formats(part)}
+            )
+            found[part] = {"device": device, "machine": machine(), "found": measured}
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            kept.write_text(json.dumps(found[part], indent=1), encoding="utf-8")
+    return found
 
 
-def _rounds(work: Path, sizes: Sizes, dtype: str) -> dict[str, list[dict[str, Any]]]:
+def _told_by_torch(part: str, expression: str) -> str:
+    code = f"import torch; from codechoir.model.device import compute_dtype; print({expression})"
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, env=_seen_by(part))
+    return done.stdout.strip()
+
+
+def _seen_by(part: str) -> dict[str, str]:
+    """The environment of a part's processes: for the CPU's there is no GPU."""
+    return os.environ | ({"CUDA_VISIBLE_DEVICES": ""} if part == "cpu" else {})
+
+
+def _device(part: str) -> str:
+    """The GPU's name, empty where there is none; or the CPU."""
+    if part == "cpu":
+        return "the CPU"
+    return _told_by_torch(part, "torch.cuda.get_device_name() if torch.cuda.is_available() else ''")
+
+
+def _formats(part: str) -> tuple[str, ...]:
+    """The number formats that the device computes in."""
+    return ("bfloat16",) if "bfloat16" in _told_by_torch(part, "compute_dtype('auto')") else ("float32",)
+
+
+def _rounds(work: Path, sizes: Sizes, part: str, dtype: str) -> dict[str, list[dict[str, Any]]]:
     runs: dict[str, list[dict[str, Any]]] = {}
     for number in range(sizes.rounds):
         for name, (who, way, pure) in CONTESTANTS.items():
             if pure and dtype == "float32":
                 continue
             settings = {"who": who, "way": way, "pure": pure, "dtype": dtype}
-            runs.setdefault(name, []).append(_run(work, sizes, sizes.kind, settings))
-            sys.stderr.write(f"round {number + 1}, {dtype}, {name}: {speed(runs[name][-1:]):,.0f} tokens/s\n")
+            runs.setdefault(name, []).append(_run(work, sizes, part, settings))
+            sys.stderr.write(f"{part}, round {number + 1}, {name}: {speed(runs[name][-1:]):,.0f} tokens/s\n")
     return runs
 
 
-def _run(work: Path, sizes: Sizes, kind: str, settings: dict[str, Any]) -> dict[str, Any]:
-    inputs, out = work / kind, work / "found.json"
+def _run(work: Path, sizes: Sizes, part: str, settings: dict[str, Any]) -> dict[str, Any]:
+    inputs, out = work / f"{sizes.kind}-{sizes.num_steps * sizes.step}x{sizes.length}", work / "found.json"
     if not (inputs / "tokens.npy").exists():
-        make = [str(inputs), kind, str(sizes.length), str(sizes.num_steps * sizes.step)]
+        make = [str(inputs), sizes.kind, str(sizes.length), str(sizes.num_steps * sizes.step)]
         subprocess.run([sys.executable, "-m", "bench.train.inputs", *make], check=True)
     places = {"base": str(inputs / "base"), "tokens": str(inputs / "tokens.npy"), "work": str(work / "run")}
     told = json.dumps(settings | places | {"step": sizes.step, "forward": sizes.forward})
-    measured = measure([sys.executable, "-m", "bench.train.contestant", told, str(out)], work / "log.txt")
+    command = [sys.executable, "-m", "bench.train.contestant", told, str(out)]
+    measured = measure(command, work / "log.txt", _seen_by(part))
     if measured.exit_code:
         sys.exit(f"bench.train: {settings}: exit code {measured.exit_code}: {measured.last_line}")
     found: dict[str, Any] = json.loads(out.read_text(encoding="utf-8"))
     return found | {"peak_mib": found["gpu_mib"] or measured.peak_mib}
 
 
-def _utilisation(work: Path, sizes: Sizes, shape: str, device: str) -> dict[str, float]:
+def _utilisation(work: Path, shape: str, device: str, quick: bool) -> dict[str, float]:
     """Tokens a second of feed-forward training, and its arithmetic by the device's peak."""
-    run = _run(work, sizes, shape, {"who": "ours", "way": "feed-forward", "pure": False, "dtype": "bfloat16"})
-    config = json.loads((work / shape / "base" / "config.json").read_text(encoding="utf-8"))
-    peak = next(flops for name, flops in PEAK_FLOPS.items() if name in device)
-    return {"speed": speed([run]), "share": speed([run]) * flops_a_token(config, sizes.length) / peak}
+    sizes = QUICK["gpu"] if quick else replace(FULL["gpu"], kind=shape, forward=LARGE[shape], step=2 * LARGE[shape])
+    run = _run(work, sizes, "gpu", {"who": "ours", "way": "feed-forward", "pure": False, "dtype": "bfloat16"})
+    sys.stderr.write(f"{shape}: {speed([run]):,.0f} tokens/s\n")
+    config = json.loads(next(work.glob(f"{sizes.kind}-*/base/config.json")).read_text(encoding="utf-8"))
+    peak = next((flops for name, flops in PEAK_FLOPS.items() if name in device), float("inf"))
+    return {
+        "speed": speed([run]),
+        "share": speed([run]) * flops_a_token(config, sizes.length) / peak,
+        "peak_mib": run["peak_mib"],
+    }
 
 
 def flops_a_token(config: dict[str, Any], length: int) -> float:
