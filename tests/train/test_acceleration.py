@@ -52,9 +52,7 @@ def by_document(
         distance = place[:, None] - place
         before, after = told["window_size"]
         mask = (distance >= -after) & ((distance <= before) | (before < 0))
-        out = functional.scaled_dot_product_attention(
-            *parts, attn_mask=mask, scale=told["scale"], enable_gqa=told["enable_gqa"]
-        )
+        out = functional.scaled_dot_product_attention(*parts, attn_mask=mask, scale=told["scale"])
         done.append(out[0].transpose(0, 1))
     return torch.cat(done)
 

@@ -43,7 +43,7 @@ def next_tokens(logits_BV: torch.Tensor, draws: Sequence[Draw]) -> list[int | Va
 def _sample(logits_SV: torch.Tensor, draws: Sequence[Draw]) -> list[int | ValueError]:
     """Inverts each distribution function, tokens in the order of their ids: one random number a token.
 
-    The vocabulary stays on the model's device; the most probable tokens come to the CPU.
+    All on the logits' device but the random numbers.
     """
     # However small a temperature is: it must not round to 0, and what is divided by it is at most 0.
     temperatures_S1 = torch.tensor([[draw.temperature] for draw in draws]).clamp_min(_SMALLEST)
@@ -52,17 +52,18 @@ def _sample(logits_SV: torch.Tensor, draws: Sequence[Draw]) -> list[int | ValueE
     most_SK, order_SK = probabilities_SV.topk(min(_FIRST_LOOK, probabilities_SV.shape[1]))
     top_p_S1 = torch.tensor([[draw.top_p] for draw in draws])
     drawn_S1 = torch.stack([torch.rand(1, generator=draw.generator, dtype=torch.float64) for draw in draws])
-    tokens = _invert(most_SK.cpu(), order_SK.cpu(), top_p_S1, drawn_S1)
-    found: list[int | ValueError] = list(tokens)
-    # NaN is among the most probable, as topk takes it for the largest; and its sum is below nothing.
-    for row, mass in enumerate(most_SK.sum(dim=-1).tolist()):
+    tokens: list[int | ValueError] = list(_invert(most_SK, order_SK, top_p_S1, drawn_S1))
+    masses_S = most_SK.sum(dim=-1).tolist()
+    wide = [row for row, mass in enumerate(masses_S) if mass < draws[row].top_p or draws[row].top_p == 1]
+    if wide:
+        rows = torch.tensor(wide)
+        all_WV, order_WV = probabilities_SV[rows.to(probabilities_SV.device)].sort(dim=-1, descending=True)
+        for row, token in zip(wide, _invert(all_WV, order_WV, top_p_S1[rows], drawn_S1[rows]), strict=True):
+            tokens[row] = token
+    for row, mass in enumerate(masses_S):  # NaN is among the most probable: topk takes it for the largest
         if math.isnan(mass):
-            found[row] = ValueError("the model gave no probabilities (NaN)")
-        elif mass < draws[row].top_p or draws[row].top_p == 1:
-            part = slice(row, row + 1)
-            most_1V, order_1V = probabilities_SV[part].cpu().sort(descending=True)
-            found[row] = _invert(most_1V, order_1V, top_p_S1[part], drawn_S1[part])[0]
-    return found
+            tokens[row] = ValueError("the model gave no probabilities (NaN)")
+    return tokens
 
 
 def _invert(most_SK: torch.Tensor, order_SK: torch.Tensor, top_p_S1: torch.Tensor, drawn_S1: torch.Tensor) -> list[int]:
@@ -70,6 +71,7 @@ def _invert(most_SK: torch.Tensor, order_SK: torch.Tensor, top_p_S1: torch.Tenso
 
     `most_SK`: probabilities, the largest first; `order_SK`: their tokens.
     """
+    top_p_S1, drawn_S1 = top_p_S1.to(most_SK.device), drawn_S1.to(most_SK.device)
     before_SK = most_SK.cumsum(dim=-1) - most_SK
     inside_SK = (before_SK < top_p_S1) | (top_p_S1 == 1)  # whose sum may round to more than 1
     inside_SK[:, 0] = True  # a top_p that rounds to 0

@@ -90,8 +90,10 @@ def packed_attention(
     `told` has what `document_ends` gives. Returns (B, T, H, D).
     """
     assert varlen_attn is not None
-    size, _, length, _ = query_BHTD.shape
-    query, key, value = (tensor.transpose(1, 2).flatten(0, 1) for tensor in (query_BHTD, key_BKTD, value_BKTD))
+    size, heads, length, _ = query_BHTD.shape
+    # torch 2.11 has no word for several heads that share keys, later releases ask for one; all take as many of each.
+    parts_BHTD = (query_BHTD, *(each.repeat_interleave(heads // each.shape[1], 1) for each in (key_BKTD, value_BKTD)))
+    query, key, value = (each.transpose(1, 2).flatten(0, 1) for each in parts_BHTD)
     out = varlen_attn(
         query,
         key,
@@ -102,7 +104,6 @@ def packed_attention(
         told["max_length_k"],
         scale=scaling,
         window_size=(-1 if sliding_window is None else sliding_window - 1, 0),
-        enable_gqa=query_BHTD.shape[1] != key_BKTD.shape[1],
     )
     assert isinstance(out, torch.Tensor)  # no other outputs are asked for
     return out.view(size, length, *out.shape[1:]), None
