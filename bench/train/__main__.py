@@ -21,7 +21,6 @@ from bench.compose.measure import measure
 from bench.pages import machine
 from bench.train.report import OURS, OURS_ALL, PEER, PEER_ALL, page, speed
 
-PARTS = ("cpu", "gpu", "utilisation")
 CONTESTANTS = {
     OURS: ("ours", "feed-forward", False),
     PEER: ("trainer", "feed-forward", False),
@@ -56,6 +55,7 @@ FULL = {
 }
 QUICK = dict.fromkeys(FULL, Sizes("tiny", 64, num_steps=4, step=2, forward=1, rounds=1))
 LARGE = {"135m": 32, "1.3b": 8}  # shapes whose utilisation is measured, and sequences in a forward pass of each
+PARTS = ("cpu", "gpu", *LARGE)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -92,8 +92,8 @@ def _parts(work: Path, sizes: dict[str, Sizes], options: argparse.Namespace) -> 
         elif part in options.only and (part == "cpu" or _device("gpu")):
             device = _device(part)
             measured = (
-                {shape: _utilisation(work, shape, device, options.quick) for shape in LARGE}
-                if part == "utilisation"
+                _utilisation(work, part, device, options.quick)
+                if part in LARGE
                 else {dtype: _rounds(work, sizes[part], part, dtype) for dtype in _formats(part)}
             )
             found[part] = {"device": device, "machine": machine(), "found": measured}

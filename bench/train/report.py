@@ -29,7 +29,10 @@ def page(command: str, is_quick: bool, parts: Mapping[str, Any]) -> str:
     for part in ("cpu", "gpu"):
         for dtype, runs in parts.get(part, {"found": {}})["found"].items():
             told += _table(parts[part], dtype, runs)
-    told += ["## Model FLOPs utilisation", *_utilisation(parts.get("utilisation"))]
+    told += [
+        "## Model FLOPs utilisation",
+        *_utilisation({shape: parts[shape] for shape in MIN_UTILISATION if shape in parts}),
+    ]
     return "\n\n".join([*told, "## Versions", "\n".join(f"- {name} {version(name)}" for name in PACKAGES)]) + "\n"
 
 
@@ -59,17 +62,18 @@ def _table(part: Mapping[str, Any], dtype: str, runs: Mapping[str, Any]) -> list
     ]
 
 
-def _utilisation(part: Mapping[str, Any] | None) -> list[str]:
-    if not part:
+def _utilisation(parts: Mapping[str, Any]) -> list[str]:
+    if not parts:
         return ["There was no GPU here, so nothing was measured."]
     rows = []
-    for shape, each in part["found"].items():
-        target = MIN_UTILISATION[shape]
+    for shape, part in parts.items():
+        each, target = part["found"], MIN_UTILISATION[shape]
         verdict = f"{target:.0%}: {met(each['share'] >= target)}"
-        rows.append((shape, f"{each['speed']:,.0f}", f"{each['share']:.1%}", verdict, f"{each['peak_mib']:,.0f}"))
+        figures = (f"{each['speed']:,.0f}", f"{each['share']:.1%}", verdict, f"{each['peak_mib']:,.0f}")
+        rows.append((shape, part["device"], *figures))
     return [
-        f"Feed-forward training in bfloat16 on {part['device']}, sequences of 1,024 tokens; of the peak in dense "
-        "bfloat16 that its maker states. Two operations a weight forward, two for the states' gradients, two for those "
-        "of the weights that move.",
-        table(("shape", "tokens/s", "of the peak", "asked for", "peak memory, MiB"), rows),
+        "Feed-forward training in bfloat16, sequences of 1,024 tokens; of the peak in dense bfloat16 that the device's "
+        "maker states. Two operations a weight forward, two for the states' gradients, two for those of the weights "
+        "that move.",
+        table(("shape", "device", "tokens/s", "of the peak", "asked for", "peak memory, MiB"), rows),
     ]
