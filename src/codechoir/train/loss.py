@@ -20,6 +20,7 @@ from codechoir.train.acceleration import document_ends
 from codechoir.train.new_rows import TrainedRows
 
 _CHUNK_BYTES = {"cpu": 2**26, "cuda": 2**29}  # of float32 logits at a time
+_ALIGNED = 8  # a GPU multiplies matrices several times slower whose rows are not so many numbers of 16 bits apart
 
 
 class PackedLoss(nn.Module):
@@ -93,17 +94,22 @@ class _HeadLoss(torch.autograd.Function):
         ]
         size = max(1, _CHUNK_BYTES.get(hidden_ND.device.type, 2**26) // (4 * len(weight_VD)))
         total = hidden_ND.new_zeros((), dtype=torch.float32)
-        losses = _compiled_losses() if hidden_ND.is_cuda else _losses
+        is_gpu = hidden_ND.is_cuda
+        vocabulary, losses = len(weight_VD), _compiled_losses() if is_gpu else _losses
+        spare = -vocabulary % _ALIGNED if is_gpu else 0
+        weight_PD = functional.pad(weight_VD, (0, 0, 0, spare)) if spare else weight_VD
+        bias_P = functional.pad(bias_V, (0, spare)) if spare and bias_V is not None else bias_V
         for start in range(0, len(targets_N), size):
             part = slice(start, start + size)
-            logits_nV = functional.linear(hidden_ND[part], weight_VD, bias_V)
-            losses_n, gradient_nV = losses(logits_nV, targets_N[part], how.cap, any(wants))
+            logits_nP = functional.linear(hidden_ND[part], weight_PD, bias_P)
+            losses_n, gradient_nP = losses(logits_nP, targets_N[part], (vocabulary, how.cap), any(wants))
             total += losses_n.sum()
-            if gradient_nV is None:
+            if gradient_nP is None:
                 continue
+            gradient_nV = gradient_nP[:, :vocabulary]
             of_hidden, of_weight, of_bias, of_rows, of_row_biases = gradients
             if of_hidden is not None:
-                torch.mm(gradient_nV, weight_VD, out=of_hidden[part])
+                torch.mm(gradient_nP, weight_PD, out=of_hidden[part])
             if of_weight is not None:
                 of_weight += gradient_nV.T @ hidden_ND[part]
             if of_bias is not None:
@@ -127,15 +133,21 @@ class _HeadLoss(torch.autograd.Function):
 
 
 def _losses(
-    logits_nV: torch.Tensor, targets_n: torch.Tensor, cap: float | None, wanted: bool
+    logits_nP: torch.Tensor, targets_n: torch.Tensor, of: tuple[int, float | None], wanted: bool
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Each token's loss (float32), and where it is wanted its gradient at the head's output, in the logits' format."""
-    dtype, logits_nV = logits_nV.dtype, logits_nV.float()
-    slope_nV = None
+    """Each token's loss (float32), and where it is wanted its gradient at the head's output, in the logits' format.
+
+    `of`: how many columns are the vocabulary's, the others being room that has no probability; and the softcap.
+    """
+    dtype, logits_nV = logits_nP.dtype, logits_nP.float()
+    (vocabulary, cap), slope_nV = of, None
     if cap is not None:
         bent_nV = torch.tanh(logits_nV / cap)
         slope_nV = 1 - bent_nV**2 if wanted else None
         logits_nV = cap * bent_nV
+    if vocabulary < logits_nV.shape[1]:
+        is_spare_V = torch.arange(logits_nV.shape[1], device=logits_nV.device) >= vocabulary
+        logits_nV = logits_nV.masked_fill(is_spare_V, float("-inf"))
     log_nV = torch.log_softmax(logits_nV, dim=-1)
     losses_n = -log_nV.gather(1, targets_n[:, None])[:, 0]
     if not wanted:
@@ -151,7 +163,7 @@ def _losses(
 @cache
 def _compiled_losses() -> Any:
     """The same for a GPU: reads the logits twice and writes once."""
-    return torch.compile(_losses, dynamic=True)
+    return torch.compile(_losses)
 
 
 @torch.no_grad()
