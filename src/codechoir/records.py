@@ -83,6 +83,7 @@ class Infilling(Record):
     expected: str
     text: str
     num_tokens: int
+    route: dict[str, float] = {}
 
     @property
     def exact(self) -> bool:

@@ -25,12 +25,13 @@ def folders(random_base: Path, trunk: Path, experts: dict[str, Path], composed: 
 def test_the_default_is_every_model() -> None:
     assert set(ALL_MODELS) == set(get_args(ModelChoice))
     assert len(ALL_MODELS) == 11
-    assert GenerateConfig().score == GenerateConfig().complete == ALL_MODELS
+    assert GenerateConfig().score == GenerateConfig().complete == GenerateConfig().infill == ALL_MODELS
 
 
 def test_the_tuned_model_is_left_out_of_a_run_without_one() -> None:
-    config = GenerateConfig(score=("base", "moe-tuned"), complete=("moe-tuned",), seed=3).untuned()
-    assert (config.score, config.complete, config.seed) == (("base",), (), 3)
+    config = GenerateConfig(score=("base", "moe-tuned"), complete=("moe-tuned",), infill=("moe-tuned", "soup"), seed=3)
+    config = config.untuned()
+    assert (config.score, config.complete, config.infill, config.seed) == (("base",), (), ("soup",), 3)
     assert len(GenerateConfig().untuned().score) == 10
 
 

@@ -3,24 +3,33 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from codechoir.artifacts import read_manifest
-from codechoir.documents import Text, read_texts
+from codechoir.compose.config import ComposeConfig
+from codechoir.compose.stage import ComposeInputs, compose
+from codechoir.documents import DOCUMENT_SCHEMA, Text, read_texts, write_parquet
+from codechoir.evaluate.given import find
 from codechoir.generate import stage
 from codechoir.generate.config import GenerateConfig
 from codechoir.generate.models import Folders
-from codechoir.generate.stage import GenerateInputs, choose, generate, sample_seed
-from codechoir.model.checkpoint import load_tokenizer
+from codechoir.generate.stage import GenerateInputs, generate, in_order, sample_seed
+from codechoir.model.checkpoint import load_model, load_tokenizer
+from codechoir.model.engine import Engine, Request
+from codechoir.model.infilling_tokens import with_infilling_tokens
+from codechoir.model.moe import Routing, load_composed
 from codechoir.problems import ProblemSet
-from codechoir.records import Completion, LogLikelihood, Problem, Record, read_records
+from codechoir.records import Completion, Infilling, LogLikelihood, Problem, Record, read_records
 
 LANGUAGES = ("python", "java", "cpp")
 CONFIG = GenerateConfig(
@@ -72,22 +81,19 @@ texts = st.lists(
 
 @given(texts, st.integers(1, 30), st.randoms())
 def test_held_out_files_are_taken_from_the_packages_in_turn(some: list[Text], count: int, random: Any) -> None:
-    config = CONFIG.model_copy(update={"held_out_documents": count})
-    chosen = choose(some, config)
-    assert len(chosen) == min(count, len(some))
-    assert len({text.key for text in chosen}) == len(chosen)
-    assert choose(random.sample(some, len(some)), config) == chosen
+    ordered = in_order(some, CONFIG)
+    assert sorted(ordered, key=lambda text: text.key) == sorted(some, key=lambda text: text.key)
+    assert in_order(random.sample(some, len(some)), CONFIG) == ordered
+    chosen = ordered[:count]
     held, taken = Counter(text.package for text in some), Counter(text.package for text in chosen)
     most = max(taken.values(), default=0)
     for package, number in held.items():  # no package lags by more than one, unless it has no more
         assert taken[package] >= min(number, most - 1)
-    smaller = config.model_copy(update={"held_out_documents": max(1, count // 2)})
-    assert choose(some, smaller) == chosen[: max(1, count // 2)]
 
 
 def test_another_seed_chooses_other_files() -> None:
     some = [Text(str(number), "package", "") for number in range(50)]
-    assert len({tuple(choose(some, CONFIG.model_copy(update={"seed": seed}))) for seed in range(5)}) == 5
+    assert len({tuple(in_order(some, CONFIG.model_copy(update={"seed": seed}))[:5]) for seed in range(5)}) == 5
 
 
 def test_seeds_differ_by_problem_and_sample_and_by_nothing_else(out: Path) -> None:
@@ -150,6 +156,7 @@ def test_routes_are_recorded(out: Path) -> None:
 def test_the_facts(out: Path) -> None:
     facts = read_manifest(out).facts
     assert facts["skipped"] == {"cpp": "none"}
+    assert facts["gaps"] == facts["not_infilled"] == {}  # nobody asked for infillings
     assert facts["models"].keys() == {path.name for path in out.iterdir() if path.is_dir()}
     for model, figures in facts["models"].items():
         assert figures["active_parameters"] > 0
@@ -230,3 +237,158 @@ def test_a_smaller_batch_takes_up_what_a_larger_one_left(
             generate(config, LANGUAGES, inputs, tmp_path)
     generate(config.model_copy(update={"batch_size": 3}), LANGUAGES, inputs, tmp_path)
     assert len(completions(tmp_path, "base", "python")) == len(completions(tmp_path, "base", "java")) == 9
+
+
+FILL = CONFIG.model_copy(
+    update={
+        "score": (), "complete": (), "infilling_documents": 4, "held_out_tokens": 200, "max_tokens": 30, "batch_size": 2
+    }
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def filling(
+    random_base: Path,
+    vary: Callable[..., Path],
+    documents: Path,
+    compose_config: ComposeConfig,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> GenerateInputs:
+    """Models that know infilling tokens, from a base that does not."""
+    root = tmp_path_factory.mktemp("filling")
+    enlarged = with_infilling_tokens(random_base, "base", root / "base")
+    trunk = vary(enlarged, root / "trunk", 1, lambda name: "norm" not in name, 0.15)
+    experts = {language: vary(trunk, root / language, seed) for seed, language in enumerate(LANGUAGES, 2)}
+    compose(compose_config, ComposeInputs(trunk, experts, documents, {"train": "t", "documents": "d"}), root / "moe")
+    folders = Folders(random_base, trunk, trunk, experts, root / "moe")
+    return GenerateInputs(folders, documents, ProblemSet({}, {}, "problems"), {"train": "t"})
+
+
+@pytest.fixture(scope="module")
+def filled(filling: GenerateInputs, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Every model's infillings."""
+    folder = tmp_path_factory.mktemp("filled")
+    generate(FILL, LANGUAGES, filling, folder)
+    return folder
+
+
+def infillings(out: Path, model: str, language: str) -> dict[str, Infilling]:
+    records = list(read_records(Infilling, out / model / f"{language}.infill.jsonl"))
+    assert all((record.model, record.language, record.mode) == (model, language, "psm") for record in records)
+    return {record.key: record for record in records}
+
+
+def cuts(text: Text, record: Infilling) -> list[tuple[str, str]]:
+    """What may be before and after the gap: the line may stand in the file more than once. Tokens are bytes."""
+    beginning = text.content[: FILL.held_out_tokens - 4]
+    places = re.finditer(rf"(?<=\n) *({re.escape(record.expected)})(?= *\n)", beginning)
+    return [(beginning[: place.start(1)], beginning[place.end(1) :]) for place in places]
+
+
+def test_who_fills_in_what(filled: Path) -> None:
+    models = {path.name for path in filled.iterdir() if path.is_dir()}
+    assert len(models) == 8 + len(LANGUAGES) and "base" not in models
+    shared = {model for model in models if not model.startswith("expert-")}
+    expected = {f"{model}/{language}.infill.jsonl" for model in shared for language in LANGUAGES}
+    expected |= {f"expert-{language}/{language}.infill.jsonl" for language in LANGUAGES}
+    assert set(records_of(filled)) == expected
+    assert {str(path.relative_to(filled)) for path in find(filled).infillings} == expected  # where evaluation looks
+    facts = read_manifest(filled).facts
+    assert facts["gaps"] == dict.fromkeys(LANGUAGES, 4)
+    assert facts["not_infilled"] == {"base": "its tokenizer has no infilling tokens"}
+    for model in models:
+        assert facts["models"][model]["generated_tokens_per_second"] > 0
+    for language in LANGUAGES:
+        gaps = [
+            {key: (record.package, record.expected) for key, record in infillings(filled, model, language).items()}
+            for model in (*shared, f"expert-{language}")
+        ]
+        assert len(gaps[0]) == 4 and all(each == gaps[0] for each in gaps)
+
+
+def test_what_is_filled_in_is_transformers_greedy_text_up_to_the_lines_end(
+    filled: Path, filling: GenerateInputs
+) -> None:
+    """The prompts are spelt out by hand: this tokenizer reads sentinels in a prompt."""
+    tokenizer, model = load_tokenizer(filling.folders.trunk), load_model(filling.folders.trunk, torch.float32)
+    num_stopped = 0
+    for language in LANGUAGES:
+        texts = {text.key: text for text in read_texts(filling.documents, language, "held_out")}
+        records = infillings(filled, "universal", language)
+        assert set(records) == {text.key for text in in_order(list(texts.values()), FILL)[:4]}
+        for key, record in records.items():
+            assert record.package == texts[key].package
+            written = set()
+            for before, after in cuts(texts[key], record):
+                spelt = f"<|endoftext|><fim_prefix>{before}<fim_suffix>{after}<fim_middle>"
+                ids = tokenizer(spelt, return_tensors="pt")["input_ids"]
+                assert ids.shape[1] <= FILL.held_out_tokens
+                more = model.generate(
+                    ids, attention_mask=torch.ones_like(ids), max_new_tokens=FILL.max_tokens, do_sample=False,
+                    pad_token_id=0,
+                )  # fmt: skip
+                text = tokenizer.decode(more[0, ids.shape[1] :], skip_special_tokens=True)
+                num_stopped += "\n" in text
+                written.add(text.partition("\n")[0])
+            assert record.text in written
+    assert num_stopped
+
+
+def test_prompt_routing_reads_what_is_before_the_gap(filling: GenerateInputs, tmp_path: Path) -> None:
+    """In files of two languages, the route is that of a prompt which ends at the gap, whatever the suffix is."""
+    python = "def alpha(self):\n    return beta + 1\n"
+    java = "    private int {0};\n    String {0}() {{ }}\n"
+    content = python + "for value in items:\n" + "".join(java.format(name) for name in ("left", "right", "other"))
+    rows = [{"key": str(n), "package": "p", "content": content, "split": "held_out"} for n in range(6)]
+    write_parquet(tmp_path / "documents" / "python" / "part.parquet", rows, DOCUMENT_SCHEMA)
+    inputs = replace(filling, documents=tmp_path / "documents")
+    config = FILL.model_copy(update={"infill": ("moe-prompt",), "infilling_documents": 6})
+    generate(config, ("python",), inputs, tmp_path / "out")
+    tokenizer = load_tokenizer(filling.folders.trunk)
+    engine = Engine(load_composed(filling.folders.composed, Routing.PROMPT, 1, torch.float32), tokenizer, 1)
+
+    def route(prompt: str) -> dict[str, float]:
+        ((_, output),) = engine.complete([Request((0, *tokenizer(prompt)["input_ids"]), (), 1)])
+        return output.route
+
+    others = []
+    for record in infillings(tmp_path / "out", "moe-prompt", "python").values():
+        ((before, after),) = cuts(Text(record.key, "p", content), record)
+        assert record.route == route(before)
+        others.append(route(before + after) != record.route)
+    assert len(others) == 6 and any(others)
+
+
+def test_the_oracle_fills_in_as_the_languages_own_expert(filled: Path) -> None:
+    for language in LANGUAGES:
+        own, oracle = (infillings(filled, model, language) for model in (f"expert-{language}", "moe-oracle"))
+        assert {key: record.text for key, record in own.items()} == {k: record.text for k, record in oracle.items()}
+        assert all(record.route == {language: 1.0} for record in oracle.values())
+        assert all(not record.route for record in own.values())
+    texts = [[record.text for record in infillings(filled, m, "cpp").values()] for m in ("expert-cpp", "universal")]
+    assert texts[0] != texts[1]
+
+
+def test_no_more_is_filled_in_than_there_are_files(filling: GenerateInputs, tmp_path: Path) -> None:
+    config = FILL.model_copy(update={"infill": ("trunk",), "infilling_documents": 99, "held_out_documents": 1})
+    assert generate(config, LANGUAGES, filling, tmp_path).facts["gaps"] == dict.fromkeys(LANGUAGES, 5)
+    assert len(infillings(tmp_path, "trunk", "java")) == 5
+
+
+def test_a_model_that_cannot_do_what_alone_it_is_asked_for_is_not_run(filling: GenerateInputs, tmp_path: Path) -> None:
+    facts = generate(FILL.model_copy(update={"infill": ("base",)}), LANGUAGES, filling, tmp_path).facts
+    assert (facts["models"], facts["gaps"], list(facts["not_infilled"])) == ({}, {}, ["base"])
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 5, 11])
+def test_killed_infilling_goes_on_as_if_it_had_not_been(
+    filled: Path, filling: GenerateInputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    config = FILL.model_copy(update={"infill": ("moe-prompt",)})
+    with monkeypatch.context() as patch:
+        kill_after(patch, count, b'{"model":"moe-pro')
+        with pytest.raises(Killed):
+            generate(config, LANGUAGES, filling, tmp_path)
+    generate(config, LANGUAGES, filling, tmp_path)
+    expected = {name: content for name, content in records_of(filled).items() if name.startswith("moe-prompt/")}
+    assert records_of(tmp_path) == expected

@@ -311,3 +311,13 @@ def test_the_embedded_base_goes_on_with_the_body_after_a_docstring(embedded_base
     (found,) = completed(engine, [Request(prompt, ("\ndef", "\n#", "\nif", "\nclass"), 24)])
     compile(prompt + found.text, "completion", "exec")
     assert found.text.startswith("    return")
+
+
+def test_the_token_that_ends_a_middle_ends_a_completion(trunk):
+    """Code Llama's, which is not the token between its documents; what follows it is no answer."""
+    tokenizer = load_tokenizer(trunk)
+    tokenizer.add_tokens(["▁<PRE>", "▁<SUF>", "▁<MID>", "▁<EOT>"], special_tokens=True)
+    end = tokenizer.convert_tokens_to_ids("▁<EOT>")
+    engine = Engine(NextLetter(vocabulary=end + 9), Ids(tokenizer), 2)
+    (output,) = completed(engine, [Request((end - 3,), (), 9)])
+    assert (output.text, output.finish, output.num_tokens) == (f"<{end - 2}><{end - 1}>", "end", 3)

@@ -226,6 +226,20 @@ def test_infilling_stands_beside_the_pass_rates(fake) -> None:
     page, _, _ = written(dataclasses.replace(fake, folder=fake.folder.with_name("alone")).write())
     assert "Pass rates were not run." in page.text
     assert "infill_exact_match: share of the lines" in page.text
+    assert "asked for no infilling" not in page.text
+
+
+def test_models_that_cannot_fill_in_are_named(fake) -> None:
+    page, _, _ = written(fake.write())
+    assert "Infilling" not in page.text  # nobody was asked
+    fake.facts["generate"]["not_infilled"] = {"base": "it has no infilling tokens", "expert-cpp": "nor has it"}
+    page, _, _ = written(dataclasses.replace(fake, folder=fake.folder.with_name("none")).write())
+    assert "Infilling was not run." in page.text
+    said = "asked for no infilling: base (it has no infilling tokens); expert, C++ (nor has it)."
+    assert said in page.text
+    fake.scores += [s.model_copy(update={"metric": "infill_exact_match"}) for s in fake.scores if s.metric == "pass@1"]
+    page, _, _ = written(dataclasses.replace(fake, folder=fake.folder.with_name("some")).write())
+    assert "Infilling was not run." not in page.text and said in page.text
 
 
 def test_what_the_figures_leave_out_and_rest_on_is_told(fake) -> None:

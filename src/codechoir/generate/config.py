@@ -26,7 +26,7 @@ TUNED: ModelChoice = "moe-tuned"
 
 
 class GenerateConfig(Config):
-    """Which models score held-out files and complete problems, and how."""
+    """Which models score held-out files, complete problems and fill in lines, and how."""
 
     score: tuple[ModelChoice, ...] = Field(
         ALL_MODELS,
@@ -36,13 +36,26 @@ class GenerateConfig(Config):
     complete: tuple[ModelChoice, ...] = Field(
         ALL_MODELS, description="models that complete problems; an expert completes its own language's alone"
     )
+    infill: tuple[ModelChoice, ...] = Field(
+        ALL_MODELS,
+        description="models that fill in lines of held-out files; an expert does its own language's alone, and models "
+        "without infilling tokens are left out",
+    )
     held_out_documents: int = Field(48, ge=1, description="held-out files a language, taken in turn from its packages")
-    held_out_tokens: int = Field(512, ge=8, description="tokens of each file, from its beginning")
+    held_out_tokens: int = Field(
+        512, ge=8, description="tokens of each file, from its beginning; of an infilling's prompt, too"
+    )
+    infilling_documents: int = Field(
+        0,
+        ge=0,
+        description="held-out files a language, in the same order, in each of which one line is filled in; "
+        "0 is no infilling",
+    )
     num_samples: int = Field(1, ge=1, description="completions a problem (n of pass@k)")
     temperature: float = Field(0.0, ge=0, description="0 is greedy")
     top_p: float = Field(0.95, gt=0, le=1, description="nucleus of sampling; greedy ignores it")
-    max_tokens: int = Field(256, ge=1, description="tokens of a completion at most")
-    batch_size: int = Field(16, ge=1, description="sequences in a batch when completing")
+    max_tokens: int = Field(256, ge=1, description="tokens of a completion or a filled-in line at most")
+    batch_size: int = Field(16, ge=1, description="sequences in a batch when completing or filling in")
     score_batch_size: int = Field(
         1, ge=1, description="files in a batch when scoring; on a CPU more only pad, on a GPU more are faster"
     )
@@ -53,5 +66,6 @@ class GenerateConfig(Config):
 
     def untuned(self) -> Self:
         """The same for a run in which no model is tuned."""
-        without = {name: tuple(each for each in getattr(self, name) if each != TUNED) for name in ("score", "complete")}
+        roles = ("score", "complete", "infill")
+        without = {name: tuple(each for each in getattr(self, name) if each != TUNED) for name in roles}
         return self.model_copy(update=without)

@@ -8,9 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from codechoir.errors import ConfigError, IncompatibleModelError, InputError
-from codechoir.model.checkpoint import separator_id
-from codechoir.model.encoding import TextEncoder
-from codechoir.model.infilling_tokens import find_sentinels
+from codechoir.generate.infilling import infilling_format
 from codechoir.model.opening import OpenedModel
 from codechoir.model.requests import Abilities, Request, RoutingChoice
 
@@ -37,15 +35,13 @@ def infilling(request: Request, model: OpenedModel, before: str, after: str) -> 
         raise IncompatibleModelError(
             "a GGUF file is asked for completions alone", next_step="give the model's folder to fill in"
         )
-    sentinels = find_sentinels(model.tokenizer)
-    if sentinels is None:
+    form = infilling_format(model.tokenizer)
+    if form is None:
         raise IncompatibleModelError(
             "the model knows no infilling tokens: it was not trained to fill in",
             next_step="give a model that was, or complete the text before the cursor with --prompt-file",
         )
-    encoder = TextEncoder(model.tokenizer)
-    pieces = sentinels.psm(encoder.encode(before), encoder.encode_inner(after))
-    return replace(request, prompt=(separator_id(model.tokenizer), *pieces), cursor=before)
+    return replace(request, prompt=form.prompt(before, after), cursor=before)
 
 
 def cut_at(text: str, line: int, column: int) -> tuple[str, str]:

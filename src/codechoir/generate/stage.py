@@ -1,7 +1,8 @@
-"""The generate stage: every model scores held-out files and completes problems.
+"""The generate stage: every model scores held-out files, completes problems and fills in lines of held-out files.
 
-Out, a folder a model: `LANG.likelihood.jsonl` (LogLikelihood a line), `LANG.jsonl` (Completion a line), and
-`model.json` (its speed and active parameters), written when the model is through. Judges nothing.
+Out, a folder a model: `LANG.likelihood.jsonl` (LogLikelihood a line), `LANG.jsonl` (Completion a line),
+`LANG.infill.jsonl` (Infilling a line), and `model.json` (its speed and active parameters), written when the model is
+through. Judges nothing.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from codechoir.artifacts import Manifest, StageFolder, write_json
 from codechoir.console import Progress
 from codechoir.documents import Text, in_seeded_order, in_turn, read_texts
 from codechoir.generate.config import GenerateConfig
+from codechoir.generate.infilling import Gap, InfillingFormat, Limits, cut_first, infilling_format
 from codechoir.generate.models import Folders, home_language, is_oracle, load, model_ids
 from codechoir.model.checkpoint import load_tokenizer
 from codechoir.model.device import compute_device, compute_dtype
@@ -23,6 +25,7 @@ from codechoir.model.engine import Engine, Request
 from codechoir.problems import ProblemSet
 from codechoir.records import (
     Completion,
+    Infilling,
     LogLikelihood,
     Problem,
     RecordT,
@@ -32,8 +35,9 @@ from codechoir.records import (
     write_records,
 )
 
-VERSION = 2
+VERSION = 3
 MODEL_JSON = "model.json"
+NO_SENTINELS = "its tokenizer has no infilling tokens"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +57,20 @@ class _Work:
     model: str
     score: Mapping[str, Sequence[Text]]  # language -> texts
     complete: Mapping[str, Sequence[tuple[Problem, int]]]  # language -> (problem, sample)
+    infill: Mapping[str, Sequence[Gap]]  # language -> gaps
+    form: InfillingFormat | None  # where there are gaps
 
     @property
     def num_items(self) -> int:
-        return sum(map(len, self.score.values())) + sum(map(len, self.complete.values()))
+        return sum(len(each) for part in (self.score, self.complete, self.infill) for each in part.values())
+
+
+@dataclass(frozen=True, slots=True)
+class _HeldOut:
+    """What of the held-out files is scored and filled in, by language; the gaps are the same for all models."""
+
+    texts: dict[str, list[Text]]
+    gaps: dict[str, list[Gap]]
 
 
 def generate(config: GenerateConfig, languages: Sequence[str], inputs: GenerateInputs, out: Path) -> Manifest:
@@ -68,35 +82,71 @@ def generate(config: GenerateConfig, languages: Sequence[str], inputs: GenerateI
     if finished := folder.finished():
         return finished
     folder.begin()
-    held_out = {name: choose(read_texts(inputs.documents, name, "held_out"), config) for name in languages}
     scored, completed = model_ids(config.score, languages), model_ids(config.complete, languages)
-    models = list(dict.fromkeys([*scored, *completed]))
+    asked = _asked_to_infill(config, languages, inputs.folders)
+    forms = {model: form for model, form in asked.items() if form}
+    # one form serves all of them: where the base's tokenizer has infilling tokens, the trunk's is the same
+    held_out = _held_out(config, languages, inputs.documents, next(iter(forms.values()), None))
+    models = list(dict.fromkeys([*scored, *completed, *forms]))
     for model in models:
         if (out / model / MODEL_JSON).exists():
             continue
         problems = inputs.problems.problems if model in completed else {}
+        own = [name for name in languages if home_language(model) in (None, name)]
         work = _Work(
             model,
             {
-                name: _unscored(out, model, name, held_out[name], config.score_batch_size)
+                name: _unscored(out, model, name, held_out.texts[name], config.score_batch_size)
                 for name in languages
                 if model in scored
             },
+            {name: _uncompleted(out, model, name, problems[name], config) for name in own if name in problems},
             {
-                name: _uncompleted(out, model, name, problems[name], config)
-                for name in languages
-                if name in problems and home_language(model) in (None, name)
+                name: _unfilled(out, model, name, held_out.gaps[name], config.batch_size)
+                for name in own
+                if model in forms
             },
+            forms.get(model),
         )
         write_json(out / model / MODEL_JSON, _run(work, inputs.folders, config, out))
         folder.save_time()
-    facts = {model: read_json(out / model / MODEL_JSON) for model in models}
-    return folder.finish({"models": facts, "skipped": dict(inputs.problems.skipped)})
+    return folder.finish(
+        {
+            "models": {model: read_json(out / model / MODEL_JSON) for model in models},
+            "skipped": dict(inputs.problems.skipped),
+            "gaps": {name: len(gaps) for name, gaps in held_out.gaps.items()},
+            "not_infilled": {model: NO_SENTINELS for model, form in asked.items() if not form},
+        }
+    )
 
 
-def choose(texts: Sequence[Text], config: GenerateConfig) -> list[Text]:
-    """The held-out files to score: taken in turn from each package, in a seeded order."""
-    return in_turn(in_seeded_order(texts, config.seed))[: config.held_out_documents]
+def _asked_to_infill(
+    config: GenerateConfig, languages: Sequence[str], folders: Folders
+) -> dict[str, InfillingFormat | None]:
+    """The models that are to fill in, each with its tokenizer's form; none where no file is to be filled in."""
+    models = model_ids(config.infill, languages) if config.infilling_documents else []
+    tokenizers = {model: folders.tokenizer(model) for model in models}
+    forms = {folder: infilling_format(load_tokenizer(folder)) for folder in set(tokenizers.values())}
+    return {model: forms[folder] for model, folder in tokenizers.items()}
+
+
+def _held_out(
+    config: GenerateConfig, languages: Sequence[str], documents: Path, form: InfillingFormat | None
+) -> _HeldOut:
+    """What is scored and, where there is a form, filled in."""
+    held_out = _HeldOut({}, {})
+    limits = Limits(config.held_out_tokens, config.max_tokens)
+    for name in languages:
+        texts = in_order(read_texts(documents, name, "held_out"), config)
+        held_out.texts[name] = texts[: config.held_out_documents]
+        if form:
+            held_out.gaps[name] = cut_first(texts, config.infilling_documents, config.seed, form, limits)
+    return held_out
+
+
+def in_order(texts: Sequence[Text], config: GenerateConfig) -> list[Text]:
+    """The held-out files, the first of which are scored: in turn from each package, in a seeded order."""
+    return in_turn(in_seeded_order(texts, config.seed))
 
 
 def _run(work: _Work, folders: Folders, config: GenerateConfig, out: Path) -> dict[str, Any]:
@@ -114,6 +164,11 @@ def _run(work: _Work, folders: Folders, config: GenerateConfig, out: Path) -> di
         for language, tasks in work.complete.items():
             for completed in _completed(writer, work.model, language, tasks, config):
                 append_record(_completions(out, work.model, language), completed)
+                bar.advance(1, f"{writer.tokens_per_second} tokens/s")
+        for language, gaps in work.infill.items():
+            assert work.form, "only models with infilling tokens have gaps to fill in"
+            for filled in _filled(writer, work.model, language, gaps, work.form, config.max_tokens):
+                append_record(_infillings(out, work.model, language), filled)
                 bar.advance(1, f"{writer.tokens_per_second} tokens/s")
     return {
         "active_parameters": loaded.active_parameters,
@@ -172,6 +227,38 @@ def _completed(
         )
 
 
+def _filled(
+    engine: Engine, model: str, language: str, gaps: Sequence[Gap], form: InfillingFormat, max_tokens: int
+) -> Iterator[Infilling]:
+    """What is written into each gap, greedily up to the line's end, as batches are done.
+
+    Prompt routing reads the text before the gap alone: the last tokens of it (model/sequences.py), nothing of the
+    suffix. Oracle routing is told the language.
+    """
+    requests = [
+        Request(
+            form.prompt(gap.prefix, gap.suffix),
+            ("\n",),
+            max_tokens,
+            expert=language if is_oracle(model) else None,
+            cursor=gap.prefix,
+        )
+        for gap in gaps
+    ]
+    for index, output in engine.complete(requests):
+        yield Infilling(
+            model=model,
+            language=language,
+            key=gaps[index].key,
+            package=gaps[index].package,
+            mode="psm",
+            expected=gaps[index].middle,
+            text=output.text,
+            num_tokens=output.num_tokens,
+            route=output.route,
+        )
+
+
 def _unscored(out: Path, model: str, language: str, texts: Sequence[Text], batch_size: int) -> list[Text]:
     path = _likelihoods(out, model, language)
     done = {record.key for record in _whole_batches(LogLikelihood, path, len(texts), batch_size)}
@@ -185,6 +272,12 @@ def _uncompleted(
     records = _whole_batches(Completion, _completions(out, model, language), len(tasks), config.batch_size)
     done = {(record.problem, record.sample) for record in records}
     return [(problem, sample) for problem, sample in tasks if (problem.name, sample) not in done]
+
+
+def _unfilled(out: Path, model: str, language: str, gaps: Sequence[Gap], batch_size: int) -> list[Gap]:
+    records = _whole_batches(Infilling, _infillings(out, model, language), len(gaps), batch_size)
+    done = {record.key for record in records}
+    return [gap for gap in gaps if gap.key not in done]
 
 
 def _whole_batches(kind: type[RecordT], path: Path, num_tasks: int, batch_size: int) -> list[RecordT]:
@@ -206,6 +299,10 @@ def _likelihoods(out: Path, model: str, language: str) -> Path:
 
 def _completions(out: Path, model: str, language: str) -> Path:
     return out / model / f"{language}.jsonl"
+
+
+def _infillings(out: Path, model: str, language: str) -> Path:
+    return out / model / f"{language}.infill.jsonl"
 
 
 def sample_seed(seed: int, problem: str, sample: int) -> int:

@@ -204,10 +204,11 @@ class ModelFacts(Facts):
 
 
 class GenerateFacts(Facts):
-    """Every model that was run; `skipped` is name -> reason."""
+    """Every model that was run; `skipped` is name -> reason, `not_infilled` is model -> reason."""
 
     models: dict[str, ModelFacts] = {}
     skipped: dict[str, Any] = {}
+    not_infilled: dict[str, str] = {}
 
 
 class TimeOutFacts(Facts):

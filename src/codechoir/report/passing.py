@@ -1,4 +1,4 @@
-"""The section on pass rates and infilling: scores, differences, what was skipped, and how the programs ended.
+"""The sections on pass rates and on infilling: scores, differences, what was skipped, and how the programs ended.
 
 Lays out evaluation's scores, comparisons and facts; computes nothing.
 """
@@ -18,22 +18,12 @@ from codechoir.report.wording import BITS, EXACT_MATCH
 def pass_section(run: Run) -> Section:
     """Pass rates, what was skipped, and how the programs ended."""
     blocks: list[Block] = []
-    metrics = sorted({each.metric for each in run.scores.scores if each.metric != BITS}, key=_metric_order)
-    rates = [metric for metric in metrics if metric != EXACT_MATCH]
+    metrics = {each.metric for each in run.scores.scores}
+    rates = sorted(metrics - {BITS, EXACT_MATCH}, key=_metric_order)
     if not rates:
         blocks.append(Text("Pass rates were not run.", missing=True))
-    for metric in metrics:
-        what = "problems solved, with 95% intervals over the problems"
-        if metric == EXACT_MATCH:
-            what = "lines cut out that were written back exactly, with 95% intervals over their packages"
-        caption = f"{metric}: share of the {what}; higher is better"
-        blocks.append(score_table(run, metric, caption, "★ marks the highest figure of each column."))
-        for against in ("universal", "base"):
-            if any((each.metric, each.against) == (metric, against) for each in run.scores.comparisons):
-                opponent = {"universal": "the universal model", "base": "the base"}[against]
-                blocks.append(
-                    difference_table(run, metric, against, f"Difference from {opponent} in {metric}; + is better")
-                )
+    for metric in rates:
+        blocks += _tables(run, metric, "problems solved, with 95% intervals over the problems")
     skipped = {**(run.evaluate.facts.skipped if run.evaluate else {}), **run.scores.skipped}
     scored = {each.language for each in run.scores.scores if each.metric in rates}
     if rates:
@@ -54,6 +44,30 @@ def pass_section(run: Run) -> Section:
         here = (problems, tools, facts.sandbox)
         blocks += [Text(text) for text, present in zip(said, here, strict=True) if present]
     return Section("pass", "Pass rates", tuple(blocks))
+
+
+def infilling_sections(run: Run) -> tuple[Section, ...]:
+    """Exact match of infilled lines, where a model was asked for any."""
+    reasons = run.generate.facts.not_infilled if run.generate else {}
+    blocks: list[Block] = []
+    if any(each.metric == EXACT_MATCH for each in run.scores.scores):
+        what = "lines cut out that were written back exactly, with 95% intervals over their packages"
+        blocks += _tables(run, EXACT_MATCH, what)
+    elif reasons:
+        blocks.append(Text("Infilling was not run.", missing=True))
+    if reasons:
+        left_out = "; ".join(f"{wording.model_name(model)} ({reason})" for model, reason in reasons.items())
+        blocks.append(Text(f"Models that were asked for no infilling: {left_out}."))
+    return (Section("infilling", "Infilling", tuple(blocks)),) if blocks else ()
+
+
+def _tables(run: Run, metric: str, what: str) -> Iterator[Table]:
+    """A metric's scores, and the differences from the dense models where there are any."""
+    caption = f"{metric}: share of the {what}; higher is better"
+    yield score_table(run, metric, caption, "★ marks the highest figure of each column.")
+    for against, opponent in (("universal", "the universal model"), ("base", "the base")):
+        if any((each.metric, each.against) == (metric, against) for each in run.scores.comparisons):
+            yield difference_table(run, metric, against, f"Difference from {opponent} in {metric}; + is better")
 
 
 def _remarks(facts: EvaluateFacts) -> Iterator[Text]:

@@ -19,7 +19,7 @@ from codechoir.report.facts import Run, read_run
 from codechoir.report.machine import Environment, environment
 from codechoir.report.view import Page
 
-VERSION = 4
+VERSION = 5
 
 
 def report(
@@ -60,6 +60,7 @@ def build(config: ReportConfig, run: Run, recipe: Mapping[str, Any], surrounding
             quality.bits_section(run),
             quality.home_section(run),
             passing.pass_section(run),
+            *passing.infilling_sections(run),
             routing.routing_section(run, config),
             corpus.corpus_section(run),
             training.training_section(run, config),
