@@ -81,8 +81,6 @@ def packed_attention(
     key_BKTD: torch.Tensor,
     value_BKTD: torch.Tensor,
     attention_mask: None,  # noqa: ARG001
-    scaling: float | None = None,
-    sliding_window: int | None = None,
     **told: Any,
 ) -> tuple[torch.Tensor, None]:
     """Causal attention inside each document, by torch's flash attention of variable lengths, as transformers calls it.
@@ -90,6 +88,7 @@ def packed_attention(
     `told` has what `document_ends` gives. Returns (B, T, H, D).
     """
     assert varlen_attn is not None
+    window = told.get("sliding_window")
     size, heads, length, _ = query_BHTD.shape
     # torch 2.11 has no word for several heads that share keys, later releases ask for one; all take as many of each.
     parts_BHTD = (query_BHTD, *(each.repeat_interleave(heads // each.shape[1], 1) for each in (key_BKTD, value_BKTD)))
@@ -102,8 +101,8 @@ def packed_attention(
         told["cu_seq_lens_k"],
         told["max_length_q"],
         told["max_length_k"],
-        scale=scaling,
-        window_size=(-1 if sliding_window is None else sliding_window - 1, 0),
+        scale=told.get("scaling"),
+        window_size=(-1 if window is None else window - 1, 0),
     )
     assert isinstance(out, torch.Tensor)  # no other outputs are asked for
     return out.view(size, length, *out.shape[1:]), None
