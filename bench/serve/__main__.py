@@ -1,7 +1,8 @@
 """The benchmark's run: inputs, measurements, page. `python -m bench.serve --out PAGE`
 
 The base is the one that is embedded, its experts have other random feed-forward weights: what is measured is speed and
-answers, not sense. Everything made on the way lies below build/bench/serve and is used again; nothing measured is.
+answers, not sense. Everything made on the way lies below build/bench/serve and is used again; so does what was
+measured, part by part, for --resume.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import median, quantiles
 from typing import Any
@@ -20,8 +21,10 @@ from typing import Any
 from bench.compose.peer import our_command
 from bench.serve.clients import MAX_BODY, paced, storm
 from bench.serve.engines import Prompts, measure_batching, measure_decoding, measure_exactness
-from bench.serve.report import Results, page
+from bench.serve.report import Part, Results, page
 from bench.serve.server import serving
+from codechoir.model.checkpoint import load_tokenizer
+from codechoir.model.decoding import Vocabulary
 
 PARTS = ("decode", "batching", "overhead", "exact", "storm")
 
@@ -63,7 +66,7 @@ class Bench:
         inputs, folder = self.inputs(kind), self.work / "composed" / kind
         command = [*our_command(inputs, folder), "--documents", str(inputs / "documents"), "--set", "prove=false"]
         command += ["--set", "fit_sequences=4", "--set", "calibration_sequences=2", "--set", "prompt_documents=40"]
-        subprocess.run(command, check=True, stdout=sys.stderr)  # does nothing where it is finished
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)  # does nothing where it is finished
         return folder
 
     def prompts(self) -> Prompts:
@@ -81,6 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="toy models and few rounds: to see that it runs")
     parser.add_argument("--rounds", type=int, help="of each measurement; the median counts")
     parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, help="parts to run")
+    parser.add_argument("--resume", action="store_true", help="take parts that lie measured in --work as they are")
     options = parser.parse_args(arguments)
     sizes = QUICK if options.quick else FULL
     if options.rounds:
@@ -88,17 +92,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
     bench = Bench(options.work.resolve(), sizes)
     is_make = arguments is None and len(sys.argv) == 3 and options.out
     command = "make bench-serve" if is_make else " ".join(["python -m bench.serve", *sys.argv[1:]])
-    results = Results(command, options.quick, sizes)
-    for part in PARTS:
-        if part in options.only:
-            results.parts[part] = MEASURE[part](bench)
-    text = page(results)
+    text = page(Results(command, options.quick, _parts(bench, options.only, resume=options.resume)))
     if options.out:
         options.out.parent.mkdir(parents=True, exist_ok=True)
         options.out.write_text(text, encoding="utf-8")
     else:
         sys.stdout.write(text)
     return 0
+
+
+def _parts(bench: Bench, wanted: Sequence[str], *, resume: bool) -> dict[str, Part]:
+    """What was measured, now or, to be resumed, with the same sizes; rounds may have been more or fewer."""
+    parts: dict[str, Part] = {}
+    for name in PARTS:
+        kept = bench.work / f"{'quick-' if bench.sizes.inputs == QUICK.inputs else ''}{name}.json"
+        earlier = Part(**json.loads(kept.read_text(encoding="utf-8"))) if resume and kept.is_file() else None
+        sizes = json.loads(json.dumps(asdict(bench.sizes)))
+        if earlier is not None and earlier.sizes | {"rounds": 0} == sizes | {"rounds": 0}:
+            parts[name] = earlier
+        elif name in wanted:
+            parts[name] = Part(sizes, MEASURE[name](bench))
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            kept.write_text(json.dumps(asdict(parts[name]), indent=1), encoding="utf-8")
+    return parts
 
 
 def _decode(bench: Bench) -> Any:
@@ -119,17 +135,24 @@ def _overhead(bench: Bench) -> Any:
     model = f"tiny={bench.inputs('tiny') / 'base'}"
     with serving([model], bench.work / "server", {}) as server:
         asyncio.run(paced(server, bench.sizes.rate, 1))  # warms up
-        times = asyncio.run(paced(server, bench.sizes.rate, bench.sizes.seconds))
-    found = {"number": len(times), "rate": bench.sizes.rate, "median": median(times)}
+        measured = asyncio.run(paced(server, bench.sizes.rate, bench.sizes.seconds))
+    times = measured.times
+    found = {"number": len(times), "refused": measured.refused, "median": median(times)}
     found["p99"] = quantiles(times, n=100)[98]
-    _tell("overhead", f"median {found['median']:.2f} ms, p99 {found['p99']:.2f} ms")
+    _tell("overhead", f"median {found['median']:.2f} ms, p99 {found['p99']:.2f} ms, {measured.refused} refused")
     return found
 
 
 def _storm(bench: Bench) -> Any:
-    model = f"choir={bench.composed('tiny')}"
-    with serving([model], bench.work / "server", {"max_body_bytes": MAX_BODY, "max_sequences": 16}) as server:
-        return asyncio.run(storm(server, bench.sizes.storm, _tell))
+    folder = bench.composed("tiny")
+    vocabulary = Vocabulary(load_tokenizer(folder))
+
+    def count(prompt: str) -> int:
+        return 1 + len(vocabulary.encode(prompt))  # after a separator
+
+    settings: dict[str, object] = {"max_body_bytes": MAX_BODY, "max_sequences": 16}
+    with serving([f"choir={folder}"], bench.work / "server", settings) as server:
+        return asyncio.run(storm(server, bench.sizes.storm, count, _tell))
 
 
 MEASURE = {"decode": _decode, "batching": _batching, "overhead": _overhead, "exact": _exact, "storm": _storm}

@@ -51,7 +51,7 @@ class Answers:
         self._left, self._done = len(requests), threading.Event()
         self._lock = threading.Lock()
         self.began = time.perf_counter()
-        self.tickets = [engine.submit(request, self._emit(place)) for place, request in enumerate(requests)]
+        self.jobs = [engine.submit(request, self._emit(place)) for place, request in enumerate(requests)]
 
     def wait(self) -> Answers:
         """Until all have ended."""
@@ -87,15 +87,16 @@ class Answers:
 def measure_decoding(folders: Mapping[str, Path], prompts: Prompts, sizes: Any, tell: Tell) -> dict[str, Any]:
     """Decoded tokens a second by batch size: the dense base, and the MoE with one language's prompts and with four's.
 
-    Contestants take turns in each round, and the order turns by one; the first round is not counted.
+    Contestants take turns in each round, and the order turns by one; the first round is not counted. Prompts that the
+    router is unsure of are left out: two experts run for each, whatever batch they are in.
     """
-    languages = list(prompts)
     found: dict[str, Any] = {}
     with ExitStack() as stack:
         dense, moe = (stack.enter_context(engine_of(folders[name], max(sizes.batches))) for name in ("base", "moe"))
+        sure = _sure(moe, prompts)
         for batch in sizes.batches:
-            one = _requests(prompts, languages[:1], batch, sizes.tokens)
-            mixed = _requests(prompts, languages, batch, sizes.tokens)
+            one = _requests(sure, list(sure)[:1], batch, sizes.tokens)
+            mixed = _requests(sure, list(sure), batch, sizes.tokens)
             contestants = {"dense": (dense, one), "moe": (moe, one), "moe mixed": (moe, mixed)}
             rates: dict[str, list[float]] = {name: [] for name in contestants}
             names = list(contestants)
@@ -106,10 +107,21 @@ def measure_decoding(folders: Mapping[str, Path], prompts: Prompts, sizes: Any, 
                     if number:
                         rates[name].append(rate)
             found[str(batch)] = {name: median(values) for name, values in rates.items()}
-            found[str(batch)]["ratio"] = median(
-                moe / base for moe, base in zip(rates["moe"], rates["dense"], strict=True)
-            )
+            for ratio, name in (("ratio", "moe"), ("mixed ratio", "moe mixed")):
+                pairs = zip(rates[name], rates["dense"], strict=True)
+                found[str(batch)][ratio] = median(moe / base for moe, base in pairs)
             tell(f"decode, batch {batch}", " ".join(f"{name} {value:.2f}" for name, value in found[str(batch)].items()))
+    return {"batches": found, "sure": {language: len(texts) for language, texts in sure.items()}}
+
+
+def _sure(engine: ContinuousEngine, prompts: Prompts) -> Prompts:
+    """The prompts that the router sends to their language's expert alone."""
+    found: dict[str, list[str]] = {}
+    for language, texts in prompts.items():
+        answers = Answers(engine, [Request(text, (), 1) for text in texts]).wait()
+        kept = [text for text, job in zip(texts, answers.jobs, strict=True) if job.shares[language] == 1]
+        if kept:
+            found[language] = kept
     return found
 
 
@@ -141,7 +153,7 @@ def measure_exactness(folder: Path, prompts: Prompts, sizes: Any, tell: Tell) ->
         load = Answers(engine, [requests[place] for place in order])
         cancelled = set(rng.sample(range(len(order)), len(order) // 8))
         for place in cancelled:
-            load.tickets[place].cancel()
+            load.jobs[place].cancel()
         load.wait()
     kept = [place for place in range(len(order)) if place not in cancelled]
     differing = sum(load.tokens[place] != alone[order[place]] for place in kept)

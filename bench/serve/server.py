@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -33,7 +34,10 @@ class Served:
 
 @contextmanager
 def serving(models: Sequence[str], work: Path, settings: dict[str, object]) -> Iterator[Served]:
-    """A server of `NAME=FOLDER` models with one key, ended by SIGTERM; fails where it does not end well."""
+    """A server of `NAME=FOLDER` models with one key, ended by SIGTERM; fails where it does not end well.
+
+    It computes with one thread: two that share a small product wait for one another whenever a client has a core.
+    """
     work.mkdir(parents=True, exist_ok=True)
     keys = work / "keys"
     keys.write_text(KEY + "\n", encoding="ascii")
@@ -42,7 +46,9 @@ def serving(models: Sequence[str], work: Path, settings: dict[str, object]) -> I
     command += ["--api-key-file", str(keys)]
     command += [part for name, value in settings.items() for part in ("--set", f"{name}={value}")]
     with (work / "serve.log").open("wb") as log:
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log)
+        process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=log, env=os.environ | {"OMP_NUM_THREADS": "1"}
+        )
         try:
             assert process.stdout is not None
             address = process.stdout.readline().decode().strip()

@@ -14,6 +14,8 @@ import openai
 import pytest
 import torch
 
+from codechoir.compose.config import ComposeConfig
+from codechoir.compose.stage import ComposeInputs, compose
 from codechoir.model.batching import TransformersBackend
 from codechoir.model.checkpoint import load_model, load_tokenizer
 from codechoir.model.infilling_tokens import with_infilling_tokens
@@ -21,8 +23,8 @@ from codechoir.model.moe import Routing, load_composed
 from codechoir.model.scheduler import ContinuousEngine
 from codechoir.serve.config import ServeConfig
 from codechoir.serve.keys import ApiKeys
-from codechoir.serve.models import ServedModel, served
-from codechoir.serve.server import Server
+from codechoir.serve.models import ServedModel, open_model, served
+from codechoir.serve.server import Server, listen
 
 TEMPLATE = (
     "{% for message in messages %}{% if message.role == 'tool' %}{{ raise_exception('no tools') }}{% endif %}"
@@ -98,6 +100,27 @@ def solo(infilling_base: Path) -> Iterator[ServedModel]:
         yield served("solo", engine, tokenizer)
 
 
+@pytest.fixture(scope="session")
+def filling_choir(
+    random_base: Path,
+    vary: Callable[..., Path],
+    documents: Path,
+    compose_config: ComposeConfig,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[ServedModel]:
+    """A composed model that has infilling tokens and a chat template."""
+    root = tmp_path_factory.mktemp("filling")
+    base = with_infilling_tokens(random_base, "random", root / "base")
+    experts = {language: vary(base, root / language, seed) for seed, language in enumerate(("python", "java", "cpp"))}
+    compose(compose_config, ComposeInputs(base, experts, documents, {"train": "t", "documents": "d"}), root / "choir")
+    tokenizer = load_tokenizer(root / "choir")
+    tokenizer.chat_template = TEMPLATE
+    tokenizer.save_pretrained(root / "choir")
+    model = open_model("choir", root / "choir", 4)
+    yield model
+    model.engine.close()
+
+
 @pytest.fixture
 def serving() -> Iterator[Serving]:
     """`serving(models, config, keys)`: a server in a thread. Engines outlive it: they are closed by their fixtures."""
@@ -117,8 +140,7 @@ def start_server(
     models: list[ServedModel], config: ServeConfig, keys: tuple[str, ...]
 ) -> tuple[Running, threading.Thread]:
     """A server that accepts connections from now on, since its socket listens already."""
-    listening = socket.create_server(("127.0.0.1", 0), backlog=128)
-    listening.setblocking(False)
+    listening = listen(ServeConfig(port=0))
     log: list[str] = []
     server = Server(models, config, ApiKeys(keys), log.append)
     thread = threading.Thread(target=server.run, args=(listening, False), name="server")

@@ -167,6 +167,28 @@ def test_a_files_name_chooses_the_expert(server, choir) -> None:
     assert told.x_route["source"] == "prompt"
 
 
+@pytest.mark.parametrize(("path", "body"), [
+    ("/v1/completions", {"prompt": [PROMPT, "public class A {"], "n": 2}),
+    ("/v1/chat/completions", {"messages": [{"role": "user", "content": PROMPT}]}),
+    ("/infill", {"input_prefix": PROMPT, "input_suffix": "\n"}),
+])  # fmt: skip
+def test_a_streams_header_tells_the_route_that_its_end_tells(
+    serving, filling_choir, path: str, body: dict[str, object]
+) -> None:
+    with serving([filling_choir]).http() as client:
+        for tail, source in (("", "prompt"), ("/auto", "prompt"), ("/java", "model"), ("/token", None)):
+            asked = {"model": f"choir{tail}", "max_tokens": 3, "n_predict": 3, **body}
+            streamed = client.post(path, json={**asked, "stream": True})
+            if source is None:  # the tokens' experts are not known yet
+                assert "x-route" not in streamed.headers
+                continue
+            assert streamed.headers["x-route"] == client.post(path, json=asked).headers["x-route"]
+            events = [json.loads(line[6:]) for line in streamed.text.splitlines() if line.startswith("data: {")]
+            told = [event["x_route"] for event in events if "x_route" in event]
+            routes = [f"{one['expert']};probability={one['probability']:.4f};source={source}" for one in told]
+            assert streamed.headers["x-route"] in routes  # other sequences may end before the first one
+
+
 def test_each_tokens_experts_are_told(server, choir) -> None:
     with server.http() as client:
         asked = {"model": "choir/token", "prompt": PROMPT, "max_tokens": 4, "temperature": 0, "x_trace": True}

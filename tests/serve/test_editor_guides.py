@@ -5,22 +5,15 @@ from __future__ import annotations
 import json
 import re
 import subprocess
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
-import pytest
 import yaml
 
-from codechoir.compose.config import ComposeConfig
-from codechoir.compose.stage import ComposeInputs, compose
-from codechoir.model.checkpoint import load_tokenizer
-from codechoir.model.infilling_tokens import with_infilling_tokens
-from codechoir.serve.models import ServedModel, open_model
+from codechoir.serve.models import ServedModel
 
 GUIDE = Path(__file__).parents[2] / "docs" / "editors.md"
 ADDRESS = "http://127.0.0.1:8000"
-TEMPLATE = "{% for message in messages %}[{{ message.role }}]{{ message.content }}\n{% endfor %}[assistant]"
 
 
 def blocks(kind: str) -> list[str]:
@@ -29,27 +22,6 @@ def blocks(kind: str) -> list[str]:
 
 
 COMMANDS = blocks("sh")
-
-
-@pytest.fixture(scope="module")
-def filling_choir(
-    random_base: Path,
-    vary: Callable[..., Path],
-    documents: Path,
-    compose_config: ComposeConfig,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[ServedModel]:
-    """A composed model that has infilling tokens and a chat template, as the guide supposes."""
-    root = tmp_path_factory.mktemp("guide")
-    base = with_infilling_tokens(random_base, "random", root / "base")
-    experts = {language: vary(base, root / language, seed) for seed, language in enumerate(("python", "java", "cpp"))}
-    compose(compose_config, ComposeInputs(base, experts, documents, {"train": "t", "documents": "d"}), root / "choir")
-    tokenizer = load_tokenizer(root / "choir")
-    tokenizer.chat_template = TEMPLATE
-    tokenizer.save_pretrained(root / "choir")
-    model = open_model("choir", root / "choir", 4)
-    yield model
-    model.engine.close()
 
 
 def run(command: str, url: str) -> str:

@@ -56,6 +56,13 @@ def test_a_port_in_use_is_a_users_error() -> None:
         listen(ServeConfig(port=taken.getsockname()[1]))
 
 
+def test_connections_send_what_they_have_at_once() -> None:
+    with listen(ServeConfig(port=0)) as listening:
+        listening.setblocking(True)
+        with socket.create_connection(listening.getsockname()), listening.accept()[0] as accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
 def test_models_are_named_by_their_folder_or_by_the_caller(choir) -> None:
     assert parse_model("runs/tiny/compose") == ("compose", Path("runs/tiny/compose"))
     assert parse_model("choir=runs/tiny/compose") == ("choir", Path("runs/tiny/compose"))

@@ -5,11 +5,12 @@ from __future__ import annotations
 import itertools
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from codechoir.model.requests import End, Event, Failure, Token
+from codechoir.model.scheduler import Job
 from codechoir.serve.models import Choice, ServedModel
 
 # Numbered, not drawn: a call of the system for each id would give the interpreter away to the engine's thread.
@@ -77,15 +78,21 @@ def route_told(choice: Choice, end: End) -> dict[str, Any]:
             "shares": {},
             "probabilities": end.probabilities,
         }
-    expert = max(end.route, key=end.route.__getitem__)
+    expert, probability = _chosen(end.route, end.probabilities)
     return {
         "routing": routing,
         "expert": expert,
-        "probability": round(end.probabilities.get(expert, end.route[expert]), 4),
+        "probability": round(probability, 4),
         "source": choice.source,
         "shares": {name: round(share, 4) for name, share in end.route.items() if share},
         "probabilities": end.probabilities,
     }
+
+
+def _chosen(shares: Mapping[str, float], probabilities: Mapping[str, float]) -> tuple[str, float]:
+    """The expert with the largest share, and how probable it was."""
+    expert = max(shares, key=shares.__getitem__)
+    return expert, probabilities.get(expert, shares[expert])
 
 
 def route_header(route: dict[str, Any]) -> dict[str, str]:
@@ -97,10 +104,18 @@ def route_header(route: dict[str, Any]) -> dict[str, str]:
 
 
 def fixed_route_header(choice: Choice) -> dict[str, str]:
-    """`x-route` before anything is generated, where it is known."""
+    """`x-route` where no token is asked for: the expert that the caller fixed, if any."""
     if choice.expert is None:
         return {}
     return {"x-route": f"{choice.expert};probability=1.0000;source={choice.source}"}
+
+
+def early_route_header(choice: Choice, job: Job) -> dict[str, str]:
+    """`x-route` once the engine has a request: that of its end, where no token is left to choose."""
+    if not job.shares:
+        return {}
+    expert, probability = _chosen(job.shares, job.probabilities)
+    return route_header({"expert": expert, "probability": probability, "source": choice.source})
 
 
 def usage_told(sequences: Sequence[Generated], drawn: int) -> dict[str, int]:

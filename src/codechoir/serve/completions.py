@@ -14,6 +14,7 @@ from codechoir.model.requests import Chunk, Token
 from codechoir.serve.answers import (
     Generated,
     chat_logprobs_told,
+    early_route_header,
     finish_reason,
     fixed_route_header,
     logprobs_told,
@@ -87,7 +88,7 @@ async def _respond(service: Service, request: Request, form: _Form) -> Response:
         return json_response(_echoed(form), fixed_route_header(plan.choice))
     run = await service.begin(request, plan, bool(form.body.stream))
     if form.body.stream:
-        return EventStream(run, _streamed(form, run), fixed_route_header(plan.choice))
+        return EventStream(run, _streamed(form, run), early_route_header(plan.choice, run.first))
     answer = _whole(form, await collect(run, plan))
     return json_response(answer, route_header(answer["x_route"]))
 

@@ -13,7 +13,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from codechoir.serve.answers import Generated, fixed_route_header, route_header, route_told
+from codechoir.serve.answers import Generated, early_route_header, route_header, route_told
 from codechoir.serve.bodies import InfillBody
 from codechoir.serve.prompts import Plan, infill_plan, require_sentinels
 from codechoir.serve.refusals import refusal_of
@@ -33,7 +33,7 @@ async def infill(service: Service, request: Request) -> Response:
     plan = infill_plan(body, choice, service.config)
     run = await service.begin(request, plan, bool(body.stream))
     if body.stream:
-        return EventStream(run, _streamed(body, plan, run), fixed_route_header(choice))
+        return EventStream(run, _streamed(body, plan, run), early_route_header(choice, run.first))
     text = ""
     answer: dict[str, Any] = {}
     try:

@@ -18,7 +18,8 @@ from codechoir.model.checkpoint import separator_id
 from codechoir.model.encoding import TextEncoder
 from codechoir.model.infilling_tokens import Sentinels, find_sentinels
 from codechoir.model.opening import open_any
-from codechoir.model.requests import CompletionEngine, RoutingChoice
+from codechoir.model.requests import RoutingChoice
+from codechoir.model.scheduler import ContinuousEngine
 from codechoir.serve.refusals import RefusedError
 
 Source = Literal["model", "path", "prompt", "token"]
@@ -32,7 +33,7 @@ class ServedModel:
     """An engine under a name, and what its tokenizer knows of files, infilling and chat."""
 
     name: str
-    engine: CompletionEngine
+    engine: ContinuousEngine
     raw: Any  # transformers' tokenizer
     text: TextEncoder
     separator: int
@@ -121,7 +122,7 @@ def open_model(name: str, folder: Path, max_sequences: int) -> ServedModel:
     return served(name, opened.engine, opened.tokenizer)
 
 
-def served(name: str, engine: CompletionEngine, tokenizer: Any) -> ServedModel:
+def served(name: str, engine: ContinuousEngine, tokenizer: Any) -> ServedModel:
     """An engine and its tokenizer, to be served under a name."""
     vocabulary: dict[str, int] = tokenizer.get_vocab()
     return ServedModel(

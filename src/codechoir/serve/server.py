@@ -106,6 +106,9 @@ def listen(config: ServeConfig) -> socket.socket:
     except OSError as error:
         address = f"{config.host}:{config.port}"
         raise InputError("cannot listen there", seen=f"{address}: {error}", next_step="give another --port") from None
+    # For the connections that it accepts. asyncio does it where a socket's protocol is told, which create_server does
+    # not; without it an answer's body waits until the client acknowledges its head, which clients delay.
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     listening.setblocking(False)
     return listening
 
