@@ -16,9 +16,9 @@ import torch
 from torch import nn
 
 from codechoir.model.checkpoint import model_config
-from codechoir.model.device import compute_device
 
 Read = Callable[[str], torch.Tensor]
+Kind = tuple[torch.device, torch.dtype]
 
 
 def skeleton(config: Mapping[str, Any], backend: str | None = None) -> Any:
@@ -39,26 +39,27 @@ def skeleton(config: Mapping[str, Any], backend: str | None = None) -> Any:
 
 
 @contextmanager
-def reading_by_layer(model: Any, layers: str, read: Read, dtype: torch.dtype, *, head: bool = True) -> Iterator[None]:
+def reading_by_layer(model: Any, layers: str, read: Read, to: Kind, *, head: bool = True) -> Iterator[None]:
     """Gives a skeleton its weights while the context lasts. `layers` is the path of its list of decoder layers.
 
+    `to` says on which device they lie, and in which number format.
     What lies outside the layers is read at once; without `head`, only what `model.base_model` has. A weight that the
     model ties to another is read once, under its first name.
     """
-    device, inside = compute_device(), f"{layers}."
+    inside = f"{layers}."
     decoder = f"{model.base_model_prefix}."
     for module in model.modules():
         for leaf, buffer in module.named_buffers(recurse=False):
-            module.register_buffer(leaf, buffer.to(device), leaf not in module._non_persistent_buffers_set)
+            module.register_buffer(leaf, buffer.to(to[0]), leaf not in module._non_persistent_buffers_set)
     outside = [name for name in _weights(model) if not name.startswith(inside) and (head or name.startswith(decoder))]
-    _fill(model, "", outside, read, dtype)
+    _fill(model, "", outside, read, to)
     model.tie_weights()
     handles = []
     for number, layer in enumerate(model.get_submodule(layers)):
         names = _weights(layer)
 
         def fill(module: nn.Module, *_: Any, prefix: str = f"{inside}{number}.", names: list[str] = names) -> None:
-            _fill(module, prefix, names, read, dtype)
+            _fill(module, prefix, names, read, to)
 
         def empty(module: nn.Module, *_: Any, names: list[str] = names) -> None:
             _empty(module, names)
@@ -89,10 +90,11 @@ def _weights(module: nn.Module) -> list[str]:
     return [name for name, _ in named if name in held]
 
 
-def _fill(module: nn.Module, prefix: str, names: Iterable[str], read: Read, dtype: torch.dtype) -> None:
+def _fill(module: nn.Module, prefix: str, names: Iterable[str], read: Read, to: Kind) -> None:
+    device, dtype = to
     for name in names:
         tensor = read(prefix + name)
-        tensor = tensor.to(compute_device(), dtype if tensor.is_floating_point() else tensor.dtype)
+        tensor = tensor.to(device, dtype if tensor.is_floating_point() else tensor.dtype)
         _put(module, name, tensor)
 
 

@@ -2,8 +2,9 @@
 
 Fixed route: with every token sent to one expert, the composed model gives that expert's logits exactly. Identical
 experts: with the trunk's feed-forward weights in every expert's place, the fitted routers change nothing: the logits
-are the trunk's to 1e-5 of the largest. Both in float32 on the eager expert backend, and layer by layer: a layer's
-weights are read as it runs, so that a model needs no more memory to be proven than to be composed.
+are the trunk's to 1e-5 of the largest. Both in float32 on the CPU and the eager expert backend (a GPU's libraries take
+another order of summation for another shape, so nothing is exact there), and layer by layer: a layer's weights are read
+as it runs, so that a model needs no more memory to be proven than to be composed.
 """
 
 from __future__ import annotations
@@ -21,7 +22,6 @@ from codechoir.compose.plan import Form, Plan
 from codechoir.compose.weights import Weights
 from codechoir.errors import ProofError
 from codechoir.model.checkpoint import Checkpoint, open_checkpoint
-from codechoir.model.device import compute_device
 from codechoir.model.moe import Routing, mixtral_expert_name, mixtral_prefix, packed_parts
 
 BACKEND = "eager"
@@ -75,8 +75,8 @@ def prove(plan: Plan, composed: Path, texts: Mapping[str, torch.Tensor]) -> dict
 
 
 def _logits(model: Any, layers: str, read: Read, text: torch.Tensor) -> torch.Tensor:
-    with reading_by_layer(model, layers, read, torch.float32):
-        logits: torch.Tensor = model(input_ids=text.to(compute_device()), use_cache=False).logits
+    with reading_by_layer(model, layers, read, (torch.device("cpu"), torch.float32)):
+        logits: torch.Tensor = model(input_ids=text, use_cache=False).logits
     return logits
 
 

@@ -155,7 +155,7 @@ class ExpertStates:
             module = model.get_submodule(f"{family.layers}.{layer}.{family.feed_forward}")
             handles.append(module.register_forward_pre_hook(hook))
         try:
-            with reading_by_layer(model, family.layers, read, self.dtype, head=False):
+            with reading_by_layer(model, family.layers, read, (compute_device(), self.dtype), head=False):
                 model.base_model(input_ids=tokens_NT.to(compute_device()), use_cache=False)
         finally:
             for handle in handles:
