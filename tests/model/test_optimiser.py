@@ -148,6 +148,30 @@ def test_the_schedule_is_torchs_linear_and_cosine(num_steps: int, warmup: float,
     assert ours == pytest.approx(expected, rel=1e-6)
 
 
+@pytest.mark.parametrize(("num_steps", "warmup", "final"), [(50, 0.1, 0.1), (37, 0.5, 0.0), (8, 0.25, 1.0)])
+def test_the_linear_schedule_is_torchs(num_steps: int, warmup: float, final: float) -> None:
+    num_warm = math.ceil(warmup * num_steps)
+    rest = num_steps - num_warm
+    down = torch.optim.lr_scheduler.LinearLR
+    expected = torchs(lambda o: down(o, 1.0, max(final, 1e-12), total_iters=rest), rest, 3e-4)
+    ours = schedule(
+        num_steps, learning_rate=3e-4, warmup=warmup, final_learning_rate=max(final, 1e-12), schedule="linear"
+    )
+    assert ours[num_warm:] == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize(("num_steps", "warmup", "decay"), [(50, 0.1, 0.2), (40, 0.25, 0.5), (9, 0.0, 1.0)])
+def test_warmup_stable_decay_is_torchs_schedulers_in_a_row(num_steps: int, warmup: float, decay: float) -> None:
+    num_warm, num_down = math.ceil(warmup * num_steps), math.ceil(decay * num_steps)
+    num_down = min(num_down, num_steps - num_warm)
+    level, down = torch.optim.lr_scheduler.ConstantLR, torch.optim.lr_scheduler.LinearLR
+    num_level = num_steps - num_warm - num_down
+    expected = torchs(lambda o: level(o, 1.0, total_iters=num_steps), num_level, 3e-4)
+    expected += torchs(lambda o: down(o, 1.0, 0.1, total_iters=num_down), num_down, 3e-4)
+    ours = schedule(num_steps, learning_rate=3e-4, warmup=warmup, decay=decay, schedule="warmup-stable-decay")
+    assert ours[num_warm:] == pytest.approx(expected, rel=1e-6)
+
+
 @given(st.integers(1, 200), st.floats(0, 0.99), st.floats(0, 1))
 def test_the_schedule_rises_then_falls(num_steps: int, warmup: float, final: float) -> None:
     rates = schedule(num_steps, learning_rate=1.0, warmup=warmup, final_learning_rate=final)
