@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from codechoir.model.checkpoint import separator_id
+from codechoir.model.infilling_tokens import find_sentinels
 
 _UNKNOWN = "\ufffd"
 _MAX_CUT = 3  # bytes of a character that is not yet whole, each a token at least
@@ -24,6 +25,8 @@ class Vocabulary:
         self._tokenizer = tokenizer
         self.separator: int = separator_id(tokenizer)
         self.ends: frozenset[int | None] = frozenset({self.separator, tokenizer.eos_token_id})
+        if sentinels := find_sentinels(tokenizer):  # some families end an infilled middle with a token of its own
+            self.ends |= {sentinels.end}
         self._barred: dict[int, torch.Tensor] = {}  # healed token -> tokens (V) that do not begin with it
 
     def encode(self, text: str) -> list[int]:

@@ -21,7 +21,6 @@ from torch.nn import functional
 
 from codechoir.model.batching import RunningBatch
 from codechoir.model.decoding import Vocabulary
-from codechoir.model.infilling_tokens import find_sentinels
 from codechoir.model.moe import MoeForCausalLM
 from codechoir.model.requests import Output, Request
 from codechoir.model.sequences import SequenceInProgress, begin
@@ -52,8 +51,6 @@ class Engine:
 
     def __init__(self, model: Any, tokenizer: Any, batch_size: int) -> None:
         self._model, self._vocabulary, self._batch_size = model, Vocabulary(tokenizer), batch_size
-        if sentinels := find_sentinels(tokenizer):  # some families end an infilled middle with a token of its own
-            self._vocabulary.ends |= {sentinels.end}
         self.seconds = 0.0
         self.num_tokens = 0
 

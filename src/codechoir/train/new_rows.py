@@ -44,8 +44,9 @@ class TrainedRows(nn.Module):
 
     def _carry(self, embedding: Any, arguments: tuple[torch.Tensor, ...], states_BTD: torch.Tensor) -> torch.Tensor:
         """The embedding's states as they are, with the rows in their gradient's way."""
-        place_BT = arguments[0] - self.rows.start
-        is_new_BT = (place_BT >= 0) & (place_BT < len(self.rows))
+        ids_K = torch.arange(self.rows.start, self.rows.stop, device=states_BTD.device)
+        is_BTK = arguments[0][..., None] == ids_K
         scale = getattr(embedding, "embed_scale", 1.0)  # Gemma multiplies its embeddings
         nothing_KD = (self.input_KD - self.input_KD.detach()) * scale
-        return states_BTD + nothing_KD[place_BT.clamp(0, len(self.rows) - 1)] * is_new_BT[..., None]
+        # A product, not a look-up: a GPU adds up the gradients of equal indices one after the other.
+        return states_BTD + is_BTK.to(nothing_KD.dtype) @ nothing_KD
