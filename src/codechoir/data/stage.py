@@ -37,7 +37,7 @@ from codechoir.errors import ConfigError, InputError
 from codechoir.languages import language
 from codechoir.records import read_json
 
-VERSION = 2
+VERSION = 3
 WORK = "work"  # what an interrupted run leaves; gone when the stage is finished
 _HOW = {"engine", "ray_address", "batch_mib"}  # settings that change how it is done, not what comes out
 

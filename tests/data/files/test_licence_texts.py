@@ -140,6 +140,10 @@ def gnu(kind: str, version: str, later: bool) -> str:
             "BSD-2-Clause OR GPL-2.0-only",
         ),
         (TEXTS["BSD-2-Clause"] + gnu("", "2", False), "BSD-2-Clause AND GPL-2.0-only"),
+        (
+            "X is free software dual licensed under the GNU LGPL or MIT License.\n" + gnu("Lesser ", "3", True),
+            "LGPL-3.0-or-later OR MIT",
+        ),
         ("Copyright X Corp. Proprietary and confidential.", PROPRIETARY),
         (
             "Copyright 2020 X. All rights reserved. Unauthorized copying of this\nfile is strictly prohibited.",

@@ -85,7 +85,7 @@ _PHRASES = (
 )
 # a licence that a notice only names
 _NAMED = re.compile(
-    r"\b(?:under|by|of) (?:the|an|a) (?:terms of the |conditions of the )?"
+    r"\b(?:(?:under|by|of) (?:the|an|a) (?:terms of the |conditions of the )?|or (?:the |an? )?)"
     r"(?:(?P<MIT>mit x11|mit|expat)|(?P<BSD>(?:new |modified |3 clause )?bsd(?: 3 clause)?)|(?P<ISC>isc)|"
     r"(?P<Zlib>zlib))(?: style)?(?: software| open source)? licen[cs]e\b"
 )
