@@ -50,7 +50,7 @@ class Sizes:
 
 
 FULL = {
-    "cpu": Sizes("135m", 1024, num_steps=8, step=4, forward=2, rounds=3),
+    "cpu": Sizes("135m", 1024, num_steps=6, step=4, forward=2, rounds=3),
     "gpu": Sizes("135m", 1024, num_steps=12, step=64, forward=32, rounds=1),
 }
 QUICK = dict.fromkeys(FULL, Sizes("tiny", 64, num_steps=4, step=2, forward=1, rounds=1))
