@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -32,12 +31,6 @@ def read_quality(run: Path) -> dict[str, Any]:
         "load": {model: _load(run / "generate" / model) for model in (*TOKEN, PROMPT)},
         "held_out": _json(run / "generate/manifest.json")["config"]["held_out_documents"],
     }
-
-
-def recovered(bits: Mapping[str, Mapping[str, float]], model: str, language: str) -> float | None:
-    """The share of the gap from uniform to oracle routing; None where the oracle is not better by a thousandth."""
-    gap = bits[UNIFORM][language] - bits[ORACLE][language]
-    return (bits[UNIFORM][language] - bits[model][language]) / gap if gap > 0.001 * bits[ORACLE][language] else None
 
 
 def _load(folder: Path) -> dict[str, dict[str, float]]:

@@ -10,9 +10,10 @@ from typing import Any
 
 from bench.compose.copying import FORMS
 from bench.compose.peer import CONTESTANTS, FITS
-from bench.compose.quality import ORACLE, PROMPT, TOKEN, UNIFORM, recovered
+from bench.compose.quality import ORACLE, PROMPT, TOKEN, UNIFORM
 from bench.compose.timing import DENSE
 from bench.pages import machine, met, table
+from codechoir.model.routing_gap import recovered
 
 MIN_SPEED_UP = 3.0  # to mergekit
 MAX_MEMORY_SHARE = 0.5
@@ -241,7 +242,7 @@ def _quality(found: Any) -> list[str]:
     losses = {name: bits[PROMPT][name] / bits[ORACLE][name] - 1 for name in languages}
     rows.append(["prompt to oracle", *(f"{losses[name]:+.2%}" for name in languages), "–"])
     for model in (*TOKEN, PROMPT):
-        shares = [recovered(bits, model, name) for name in columns]
+        shares = [recovered(*(bits[each][name] for each in (UNIFORM, ORACLE, model))) for name in columns]
         rows.append([f"{model}, of the gap", *("no gap" if share is None else f"{share:.0%}" for share in shares)])
     verdicts = [
         f"Prompt routing within {MAX_PROMPT_LOSS:.1%} of the oracle in every language: "

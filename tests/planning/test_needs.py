@@ -91,7 +91,19 @@ def test_generate(asked: Recipe, tmp_path: Path, model_trial: ModelTrial) -> Non
     completing = (4.0 + 3.0) * (1 + 1.6)
     assert found.seconds == pytest.approx(scoring + completing + 5 * 0.5)  # five models are loaded
     assert found.memory == 7000 + 4 * 1600 + 20 * 10 * 8
-    assert "40 files scored, 12 completions" in found.how
+    assert "40 files scored, 12 completions and 0 infillings" in found.how
+
+
+def test_infillings(asked: Recipe, tmp_path: Path, model_trial: ModelTrial) -> None:
+    before = needed(asked, tmp_path, "no file", model_trial)["generate"]
+    changes = {"infilling_documents": 5, "infill": ("experts", "moe-uniform")}
+    asked = asked.model_copy(update={"generate": asked.generate.model_copy(update=changes)})
+    found = needed(asked, tmp_path, "no file", model_trial)["generate"]
+    # 10 prompts of 20 tokens are 2 s, then 2 batches a language of 8 steps, 8 s; the mixture does 1.6 times the work.
+    batches = 2 * -(-5 // asked.generate.batch_size)
+    one = 2.0 + batches * asked.generate.max_tokens * model_trial.complete_seconds
+    assert found.seconds == pytest.approx(before.seconds + one * (1 + 1.6))  # both are loaded anyway
+    assert "20 infillings" in found.how
 
 
 def test_tune(asked: Recipe, tmp_path: Path, model_trial: ModelTrial) -> None:

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from codechoir.records import Comparison
 from codechoir.report import wording
 from codechoir.report.process import clock
-from codechoir.report.routing import recovered
 
 
 @pytest.mark.parametrize(
@@ -109,13 +108,3 @@ def test_fence_is_longer_than_any_inside() -> None:
 )
 def test_clock(seconds: float, text: str) -> None:
     assert clock(seconds) == text
-
-
-def test_the_recovered_share_of_a_gap() -> None:
-    assert recovered(0.8, 0.6, 0.6) == pytest.approx(1)
-    assert recovered(0.8, 0.6, 0.8) == pytest.approx(0)
-    assert recovered(0.8, 0.6, 0.65) == pytest.approx(0.75)
-    assert recovered(0.8, 0.6, 0.9) == pytest.approx(-0.5)
-    assert recovered(0.6, 0.6, 0.6) is None
-    assert recovered(math.nan, 0.6, 0.6) is None
-    assert recovered(0.8, 0.6, math.nan) is None

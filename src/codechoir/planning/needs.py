@@ -218,16 +218,25 @@ def _generate(recipe: Recipe, trial: ModelTrial, num_problems: Mapping[str, int]
             new = batches * config.max_tokens * trial.complete_seconds
             seconds += _work(active.get(choice, 1), trial) * (prompts + new)
             num_completed += tasks
-    chosen = set(config.score) | set(config.complete)
+    infills = config.infill if config.infilling_documents else ()
+    num_filled = num_experts * config.infilling_documents  # by a model, or by all the experts together
+    batches = num_experts * -(-config.infilling_documents // config.batch_size)
+    for choice in infills:
+        reading = num_filled * config.held_out_tokens / trial.score_rate
+        writing = batches * config.max_tokens * trial.complete_seconds
+        seconds += _work(active.get(choice, 1), trial) * (reading + writing)
+    chosen = set(config.score) | set(config.complete) | set(infills)
     seconds += (len(chosen) + (num_experts - 1) * ("experts" in chosen)) * trial.load_seconds
     moe = trial.parameters + (num_experts - 1) * trial.feed_forward
     memory = trial.first_memory + trial.number_bytes * moe
     memory += max(config.score_batch_size * config.held_out_tokens, config.batch_size) * trial.vocabulary * 8
     how = (
-        f"time: at most, from measured steps: {num_scored} files scored, {num_completed} completions of "
-        f"{config.max_tokens} tokens, most of which stop before; memory: computed, the composed model; disk: computed"
+        f"time: at most, from measured steps: {num_scored} files scored, {num_completed} completions and "
+        f"{num_filled * len(infills)} infillings of {config.max_tokens} tokens, most of which stop before; memory: "
+        "computed, the composed model; disk: computed"
     )
-    return Need("generate", seconds, memory, (num_scored + num_completed) * _RECORD_BYTES, how)
+    num_records = num_scored + num_completed + num_filled * len(infills)
+    return Need("generate", seconds, memory, num_records * _RECORD_BYTES, how)
 
 
 def _work(active: int, trial: ModelTrial) -> float:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
+from codechoir.model.routing_gap import recovered
 from codechoir.report import wording
 from codechoir.report.config import ReportConfig
 from codechoir.report.facts import MEAN, ComposeFacts, Confusion, Run, TuneFacts
@@ -123,15 +124,6 @@ def _layers(compose: ComposeFacts) -> Figures:
         said += f"; chance is {chance:.3f}"
     figure = line_chart(Label("token-router", caption, said), Axes("layer", "accuracy", (0.0, 1.0)), lines)
     return Figures((figure,))
-
-
-def recovered(uniform: float, oracle: float, routed: float) -> float | None:
-    """The share of the gap from uniform to oracle routing that a router closes; None where there is no such gap.
-
-    1 is as good as oracle, 0 as bad as uniform; below 0 and above 1 can be. Bits per byte: a gap is uniform > oracle.
-    """
-    gap = uniform - oracle
-    return (uniform - routed) / gap if gap > 0 and math.isfinite(routed) else None
 
 
 def _gap_table(run: Run) -> Table:

@@ -2,18 +2,9 @@
 
 from __future__ import annotations
 
-import pytest
 import torch
 
-from codechoir.compose.tuning.measure import load_facts, recovered
-
-
-@pytest.mark.parametrize(
-    ("losses", "expected"),
-    [((2.0, 1.0, 1.25), 0.75), ((2.0, 1.0, 0.5), 1.5), ((2.0, 1.0, 2.5), -0.5), ((1.0, 1.0, 0.5), None)],
-)
-def test_the_share_of_the_gap(losses: tuple[float, float, float], expected: float | None) -> None:
-    assert recovered(*losses) == expected
+from codechoir.compose.tuning.measure import load_facts
 
 
 def test_load_and_dead_experts() -> None:

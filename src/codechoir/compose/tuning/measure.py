@@ -59,12 +59,6 @@ def validate(
     return Validation(losses, sum(counts[1:], counts[0]) if counts else None)
 
 
-def recovered(uniform: float, oracle: float, token: float) -> float | None:
-    """The share of the gap from uniform routing to the oracle that token routing closes; None without such a gap."""
-    gap = uniform - oracle
-    return round((uniform - token) / gap, 4) if gap > 0 else None
-
-
 def load_facts(
     counts_LE: torch.Tensor, layers: Sequence[int], experts: Sequence[str]
 ) -> tuple[dict[str, dict[str, float]], dict[str, list[str]]]:

@@ -17,7 +17,7 @@ from codechoir.compose.config import TuneConfig
 from codechoir.compose.experts import GENERALIST
 from codechoir.compose.provenance import recorded
 from codechoir.compose.tuning.loop import Loop, Outcome, Subject, best_weights, remove_state, set_weights
-from codechoir.compose.tuning.measure import MEAN, Validation, load_facts, recovered, validate
+from codechoir.compose.tuning.measure import MEAN, Validation, load_facts, validate
 from codechoir.compose.tuning.texts import TuneTexts, read_tune_texts
 from codechoir.compose.tuning.watch import Watch
 from codechoir.compose.tuning.writing import Slice, tuned_slices, write_tuned
@@ -26,6 +26,7 @@ from codechoir.errors import ConfigError, InputError
 from codechoir.model.checkpoint import load_tokenizer
 from codechoir.model.device import compute_device, compute_dtype
 from codechoir.model.moe import ROUTING_JSON, Composed, Routing, load_composed, open_composed
+from codechoir.model.routing_gap import recovered
 
 VERSION = 1
 _CONTROLS = {"uniform": Routing.UNIFORM, "oracle": Routing.FIXED}
@@ -166,9 +167,10 @@ def _facts(
 def _recovered(found: Mapping[str, Validation]) -> dict[str, float | None]:
     """The share of the gap from uniform to oracle by language and on the mean."""
     names = [*(name for name in found["token"].losses if name != MEAN), MEAN]
-    return {
+    shares = {
         name: recovered(*(found[routing].losses[name] for routing in ("uniform", "oracle", "token"))) for name in names
     }
+    return {name: None if share is None else round(share, 4) for name, share in shares.items()}
 
 
 def _rounded(losses: Mapping[str, float]) -> dict[str, float]:
