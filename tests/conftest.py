@@ -56,6 +56,14 @@ Codechoir = Callable[..., Result]
 
 
 @pytest.fixture(scope="session")
+def write_gguf(random_base):
+    """`write_gguf(path, architecture, pre_tokenizer)`: a two-layer Llama, matrices in Q8_0, norms in float32."""
+    from tests.gguf_files import gguf_writer
+
+    return gguf_writer(random_base)
+
+
+@pytest.fixture(scope="session")
 def codechoir(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Codechoir]:
     """Runs the command line in a process of its own, forked from one that has already imported torch."""
     scratch = tmp_path_factory.mktemp("codechoir")

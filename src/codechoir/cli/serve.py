@@ -25,9 +25,9 @@ def serve(
     log_prompts: bool,
     overrides: tuple[str, ...],
 ) -> None:
-    """Serve the folders MODEL over HTTP: /v1/completions, /v1/chat/completions, /v1/models, /infill, /metrics.
+    """Serve the models MODEL over HTTP: /v1/completions, /v1/chat/completions, /v1/models, /infill, /metrics.
 
-    A model is called by NAME, its folder's name where none is given. A composed model has NAME (and NAME/auto) for
+    MODEL is a folder or a .gguf file, called by NAME, by its own name where none is given. A composed model has NAME (and NAME/auto) for
     routing by the prompt, NAME/token by token, and NAME/LANG for one expert. Prints its address once it listens.
     SIGTERM and Ctrl-C let running requests end.
     """

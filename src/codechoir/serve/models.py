@@ -34,22 +34,34 @@ class ServedModel:
 
     name: str
     engine: ContinuousEngine
-    raw: Any  # transformers' tokenizer
-    text: TextEncoder
+    tokenizer: Any | None  # transformers'; a GGUF file has none, and so neither chats nor infills
+    encoder: TextEncoder | None
     separator: int
     sentinels: Sentinels | None
     file_separator: int | None
     _pieces: dict[int, str] = field(default_factory=dict)
 
     @property
+    def raw(self) -> Any:
+        """The tokenizer of a model that chats or infills."""
+        assert self.tokenizer is not None
+        return self.tokenizer
+
+    @property
+    def text(self) -> TextEncoder:
+        """What encodes files for a model that infills."""
+        assert self.encoder is not None
+        return self.encoder
+
+    @property
     def chats(self) -> bool:
         """Whether the tokenizer has a chat template."""
-        return bool(self.raw.chat_template)
+        return self.tokenizer is not None and bool(self.tokenizer.chat_template)
 
     def piece(self, token: int) -> str:
         """A token's text; of part of a character, U+FFFD; of a special token, nothing."""
         if token not in self._pieces:
-            self._pieces[token] = str(self.raw.decode([token], skip_special_tokens=True))
+            self._pieces[token] = self.engine.tokenizer.decode([token], skip_special=True)
         return self._pieces[token]
 
     def ids(self) -> list[str]:
@@ -105,20 +117,28 @@ class Catalogue:
 
 
 def parse_model(argument: str) -> tuple[str, Path]:
-    """The name and folder of a command line's `[NAME=]FOLDER`; the folder's own name where none is given."""
-    name, sign, folder = argument.partition("=")
-    path = Path(folder if sign else argument)
-    name = name if sign else path.resolve().name
+    """The name and path of a command line's `[NAME=]PATH`; the folder's or GGUF file's own name where none is given."""
+    name, sign, given = argument.partition("=")
+    path = Path(given if sign else argument)
+    own = path.resolve()
+    name = name if sign else own.stem if own.suffix == ".gguf" else own.name
     if not _NAME.fullmatch(name):
-        raise InputError("not a name for a model", seen=name, allowed="NAME=FOLDER; letters, digits, - _ . in NAME")
+        raise InputError("not a name for a model", seen=name, allowed="NAME=PATH; letters, digits, - _ . in NAME")
     return name, path
 
 
-def open_model(name: str, folder: Path, max_sequences: int) -> ServedModel:
-    """Loads a dense or composed model's folder and starts its engine. Raises InputError."""
-    if not (folder / "config.json").exists():
-        raise InputError("no model in this folder", seen=folder, allowed="a folder that train or compose wrote")
-    opened = open_any(folder, max_sequences)
+def open_model(name: str, path: Path, max_sequences: int) -> ServedModel:
+    """Loads a dense or composed model's folder, or a GGUF file, and starts its engine. Raises InputError.
+
+    A GGUF file's tokenizer is llama.cpp's own: it has no chat template and no infilling here.
+    """
+    if path.suffix != ".gguf" and not (path / "config.json").exists():
+        raise InputError(
+            "no model in this folder", seen=path, allowed="a folder that train or compose wrote, or a .gguf file"
+        )
+    opened = open_any(path, max_sequences)
+    if opened.tokenizer is None:
+        return ServedModel(name, opened.engine, None, None, opened.engine.tokenizer.separator, None, None)
     return served(name, opened.engine, opened.tokenizer)
 
 
