@@ -27,9 +27,9 @@ def serve(
 ) -> None:
     """Serve the models MODEL over HTTP: /v1/completions, /v1/chat/completions, /v1/models, /infill, /metrics.
 
-    MODEL is a folder or a .gguf file, called by NAME, by its own name where none is given. A composed model has NAME (and NAME/auto) for
-    routing by the prompt, NAME/token by token, and NAME/LANG for one expert. Prints its address once it listens.
-    SIGTERM and Ctrl-C let running requests end.
+    MODEL is a folder or a .gguf file, called by NAME, by its own name where none is given. A composed model has NAME
+    (and NAME/auto) for routing by the prompt, NAME/token by token, and NAME/LANG for one expert. Prints its address
+    once it listens. SIGTERM and Ctrl-C let running requests end.
     """
     from codechoir.config import parse_overrides
     from codechoir.errors import ToolMissingError
