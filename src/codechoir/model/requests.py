@@ -117,6 +117,14 @@ class Abilities:
 class Ticket(Protocol):
     """A request in an engine's hands."""
 
+    @property
+    def shares(self) -> dict[str, float]:
+        """Expert -> share of the routing, known before the first token; empty where each token has its own."""
+
+    @property
+    def probabilities(self) -> dict[str, float]:
+        """Expert -> the prompt router's probability; empty for other routings."""
+
     def cancel(self) -> None:
         """Frees its place before the next step; its last event is an `End` of finish "cancelled". From any thread."""
 

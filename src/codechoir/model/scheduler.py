@@ -71,8 +71,8 @@ class Load:
     running: int
 
 
-class Job:
-    """A request in the engine's hands, from `submit` to its last event: a `Ticket` that tells its route, too."""
+class _Job:
+    """A request in the engine's hands, from `submit` to its last event."""
 
     def __init__(self, sequence: SequenceInProgress, emit: Emit, engine: ContinuousEngine) -> None:
         self.sequence, self._emit, self._engine = sequence, emit, engine
@@ -80,13 +80,13 @@ class Job:
 
     @property
     def shares(self) -> dict[str, float]:
-        """Expert -> share of the routing, known before the first token; empty where each token has its own."""
+        """As `Ticket` says."""
         weights_E = self.sequence.route.weights_E
         return {} if weights_E is None else dict(zip(self._engine.abilities.experts, weights_E.tolist(), strict=True))
 
     @property
     def probabilities(self) -> dict[str, float]:
-        """Expert -> the prompt router's probability; empty for other routings."""
+        """As `Ticket` says."""
         return dict(self.sequence.route.probabilities)
 
     def cancel(self) -> None:
@@ -117,8 +117,8 @@ class ContinuousEngine:
         self._backend, self._abilities, self._vocabulary = backend, backend.abilities, backend.vocabulary
         self._max_sequences, self._prefill_tokens = max_sequences, prefill_tokens
         self._changed = threading.Condition()
-        self._waiting: deque[Job] = deque()
-        self._jobs: dict[SequenceInProgress, Job] = {}  # those that are read or run
+        self._waiting: deque[_Job] = deque()
+        self._jobs: dict[SequenceInProgress, _Job] = {}  # those that are read or run
         self._reading: Batch | None = None
         self._running: dict[Routing | None, Batch] = {}
         self._stopped: EngineStoppedError | None = None
@@ -142,13 +142,13 @@ class ContinuousEngine:
         num_reading = 0 if reading is None else len(reading)
         return Load(len(self._waiting), num_reading, max(0, len(self._jobs) - num_reading))
 
-    def submit(self, request: Request, emit: Emit) -> Job:
+    def submit(self, request: Request, emit: Emit) -> _Job:
         """As `CompletionEngine` says. The prompt is tokenised and routed on the caller's thread."""
         check(request, self._abilities)
         sequence = self._backend.begin(request)
         check_length(len(sequence.prompt), self._abilities)
         sequence.max_tokens = min(request.max_tokens, self._abilities.context - len(sequence.prompt))
-        job = Job(sequence, emit, self)
+        job = _Job(sequence, emit, self)
         with self._changed:
             if self._stopped is not None:
                 raise self._stopped
@@ -242,7 +242,7 @@ class ContinuousEngine:
 
     def _begin_reading(self, budget: int) -> bool:
         """Takes the next requests, in their order, as long as one pass of the budget reads them all."""
-        chosen: list[Job] = []
+        chosen: list[_Job] = []
         with self._changed:
             free = self._max_sequences - len(self._jobs)
             while self._waiting and len(chosen) < free:

@@ -9,8 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from codechoir.model.requests import End, Event, Failure, Token
-from codechoir.model.scheduler import Job
+from codechoir.model.requests import End, Event, Failure, Ticket, Token
 from codechoir.serve.models import Choice, ServedModel
 
 # Numbered, not drawn: a call of the system for each id would give the interpreter away to the engine's thread.
@@ -110,11 +109,11 @@ def fixed_route_header(choice: Choice) -> dict[str, str]:
     return {"x-route": f"{choice.expert};probability=1.0000;source={choice.source}"}
 
 
-def early_route_header(choice: Choice, job: Job) -> dict[str, str]:
+def early_route_header(choice: Choice, ticket: Ticket) -> dict[str, str]:
     """`x-route` once the engine has a request: that of its end, where no token is left to choose."""
-    if not job.shares:
+    if not ticket.shares:
         return {}
-    expert, probability = _chosen(job.shares, job.probabilities)
+    expert, probability = _chosen(ticket.shares, ticket.probabilities)
     return route_header({"expert": expert, "probability": probability, "source": choice.source})
 
 

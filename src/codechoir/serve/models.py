@@ -18,8 +18,7 @@ from codechoir.model.checkpoint import separator_id
 from codechoir.model.encoding import TextEncoder
 from codechoir.model.infilling_tokens import Sentinels, find_sentinels
 from codechoir.model.opening import open_any
-from codechoir.model.requests import RoutingChoice
-from codechoir.model.scheduler import ContinuousEngine
+from codechoir.model.requests import CompletionEngine, RoutingChoice
 from codechoir.serve.refusals import RefusedError
 
 Source = Literal["model", "path", "prompt", "token"]
@@ -33,7 +32,7 @@ class ServedModel:
     """An engine under a name, and what its tokenizer knows of files, infilling and chat."""
 
     name: str
-    engine: ContinuousEngine
+    engine: CompletionEngine
     tokenizer: Any | None  # transformers'; a GGUF file has none, and so neither chats nor infills
     encoder: TextEncoder | None
     separator: int
@@ -61,7 +60,7 @@ class ServedModel:
     def piece(self, token: int) -> str:
         """A token's text; of part of a character, U+FFFD; of a special token, nothing."""
         if token not in self._pieces:
-            self._pieces[token] = self.engine.tokenizer.decode([token], skip_special=True)
+            self._pieces[token] = str(self.engine.tokenizer.decode([token], skip_special=True))
         return self._pieces[token]
 
     def ids(self) -> list[str]:
@@ -142,7 +141,7 @@ def open_model(name: str, path: Path, max_sequences: int) -> ServedModel:
     return served(name, opened.engine, opened.tokenizer)
 
 
-def served(name: str, engine: ContinuousEngine, tokenizer: Any) -> ServedModel:
+def served(name: str, engine: CompletionEngine, tokenizer: Any) -> ServedModel:
     """An engine and its tokenizer, to be served under a name."""
     vocabulary: dict[str, int] = tokenizer.get_vocab()
     return ServedModel(

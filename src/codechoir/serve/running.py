@@ -14,8 +14,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Literal
 
-from codechoir.model.requests import Chunk, Emit, Event, Failure, Request
-from codechoir.model.scheduler import ContinuousEngine, Job
+from codechoir.model.requests import Chunk, CompletionEngine, Emit, Event, Failure, Request, Ticket
 from codechoir.serve.metrics import ModelMetrics
 from codechoir.serve.refusals import RefusedError
 
@@ -89,7 +88,7 @@ class Run:
 
     def __init__(self, gate: Gate, mailbox: Mailbox, metrics: ModelMetrics, max_unread: int | None) -> None:
         self._gate, self._mailbox, self._metrics, self._max_unread = gate, mailbox, metrics, max_unread
-        self._jobs: list[Job] = []
+        self._tickets: list[Ticket] = []
         self._unread: deque[tuple[int, Event]] = deque()
         self._changed = asyncio.Event()
         self._last: list[float | None] = []  # when each sequence's last token came
@@ -101,11 +100,11 @@ class Run:
         self.when_done: Callable[[], None] = lambda: None
 
     @property
-    def first(self) -> Job:
+    def first(self) -> Ticket:
         """The first sequence in the engine's hands, once all have been handed over."""
-        return self._jobs[0]
+        return self._tickets[0]
 
-    async def start(self, engine: ContinuousEngine, requests: Sequence[Request], num_characters: int) -> None:
+    async def start(self, engine: CompletionEngine, requests: Sequence[Request], num_characters: int) -> None:
         """Hands the sequences to the engine. Raises RefusedError, InputError, EngineStoppedError."""
         self._gate.enter(len(requests))
         self._last = [None] * len(requests)
@@ -114,17 +113,17 @@ class Run:
         try:
             for place, request in enumerate(requests):
                 handed += 1
-                job = await self._submit(engine, place, request, num_characters)
-                self._jobs.append(job)
+                ticket = await self._submit(engine, place, request, num_characters)
+                self._tickets.append(ticket)
                 if self.stopped:
-                    job.cancel()
+                    ticket.cancel()
         except BaseException:
             for _ in range(len(requests) - handed):
                 self._gate.leave()
             self.stop("done")
             raise
 
-    async def _submit(self, engine: ContinuousEngine, place: int, request: Request, num_characters: int) -> Job:
+    async def _submit(self, engine: CompletionEngine, place: int, request: Request, num_characters: int) -> Ticket:
         self._num_running += 1
         self._metrics.waiting.inc()
         emit = self._mailbox.address(self._receiver(place))
@@ -157,8 +156,8 @@ class Run:
             return
         self.stopped = reason
         if self._num_running:
-            for job in self._jobs:
-                job.cancel()
+            for ticket in self._tickets:
+                ticket.cancel()
             if reason != "done":
                 self._metrics.cancelled(reason)
         self._unread.clear()
@@ -167,8 +166,8 @@ class Run:
 
     def cancel(self) -> None:
         """Has the engine end it; its reader gets the end like any other."""
-        for job in self._jobs:
-            job.cancel()
+        for ticket in self._tickets:
+            ticket.cancel()
 
     def done(self) -> None:
         """Nobody reads it any more."""
