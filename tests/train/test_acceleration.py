@@ -1,13 +1,13 @@
-"""Packed attention and compiled layers against transformers' own attention, family by family.
-
-torch's flash attention runs on GPUs alone, so here its place is taken by attention document by document; on a GPU the
-same test takes the real one.
-"""
+"""Packed attention and compiled layers against transformers' own attention with a mask, family by family."""
 
 from __future__ import annotations
 
 import copy
+import os
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,8 +24,10 @@ from transformers import (
     Starcoder2Config,
 )
 
+from codechoir.model.device import compute_device
 from codechoir.train import acceleration
-from codechoir.train.acceleration import PACKED, accelerate, document_ends
+from codechoir.train.acceleration import PACKED, accelerate, document_ends, pays_to_compile
+from codechoir.train.document_attention import document_attention
 from codechoir.train.loss import PackedLoss, counted
 
 SHAPE = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 3, "num_attention_heads": 4}
@@ -39,22 +41,6 @@ CONFIGS = [
 ]
 TOKENS_BT = torch.randint(97, (2, 24), generator=torch.Generator().manual_seed(0))
 POSITIONS_BT = torch.stack([torch.cat([torch.arange(10), torch.arange(14)]), torch.arange(24)])
-
-
-def by_document(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, ends: torch.Tensor, *_: Any, **told: Any
-) -> torch.Tensor:
-    """What torch's `varlen_attn` is documented to give."""
-    done = []
-    for start, end in zip(ends[:-1].tolist(), ends[1:].tolist(), strict=True):
-        parts = (tensor[start:end].transpose(0, 1)[None] for tensor in (query, key, value))
-        place = torch.arange(end - start)
-        distance = place[:, None] - place
-        before, after = told["window_size"]
-        mask = (distance >= -after) & ((distance <= before) | (before < 0))
-        out = functional.scaled_dot_product_attention(*parts, attn_mask=mask, scale=told["scale"])
-        done.append(out[0].transpose(0, 1))
-    return torch.cat(done)
 
 
 def model_of(config: PreTrainedConfig) -> Any:
@@ -75,8 +61,7 @@ def loss_and_gradients(module: PackedLoss) -> tuple[torch.Tensor, dict[str, torc
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda config: config.model_type)
-def test_packed_attention_stays_inside_documents(config: PreTrainedConfig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(acceleration, "varlen_attn", by_document)
+def test_packed_attention_stays_inside_documents(config: PreTrainedConfig) -> None:
     module = PackedLoss(model_of(config))
     expected = loss_and_gradients(module)
     module.model.set_attn_implementation(PACKED)
@@ -92,21 +77,70 @@ def test_where_each_document_ends() -> None:
     assert told["max_length_q"] == 4
 
 
+@pytest.mark.parametrize("window", [None, 1, 5])
+@pytest.mark.parametrize("scale", [None, 0.3])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_document_attention_is_attention_with_a_mask(
+    dtype: torch.dtype, scale: float | None, window: int | None
+) -> None:
+    torch.manual_seed(0)
+    query, key, value = (torch.randn(2, heads, 24, 16, dtype=dtype, requires_grad=True) for heads in (6, 2, 2))
+    ends = torch.tensor([0, 7, 8, 24, 40, 48], dtype=torch.int32)
+    found = document_attention(query, key, value, ends, scale, window)
+    document_BT = torch.tensor([0] * 7 + [1] + [2] * 16 + [3] * 16 + [4] * 8).view(2, 24)
+    distance_TT = torch.arange(24)[:, None] - torch.arange(24)
+    seen_TT = (distance_TT >= 0) & (distance_TT < (window or 24))
+    mask = ((document_BT[:, :, None] == document_BT[:, None, :]) & seen_TT)[:, None]
+    expected = functional.scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=scale, enable_gqa=True)
+    gradient = torch.randn_like(found)
+    both = [torch.autograd.grad(out, (query, key, value), gradient) for out in (found, expected)]
+    close = {"rtol": 2e-2, "atol": 2e-2} if dtype == torch.bfloat16 else {}  # both round on their way
+    torch.testing.assert_close(found, expected, **close)
+    torch.testing.assert_close(*both, **close)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch's compiler, about itself
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_document_attention_is_an_operation_that_torch_can_compile() -> None:
+    query, key, value = (torch.randn(2, heads, 12, 8, dtype=torch.float64, requires_grad=True) for heads in (4, 2, 2))
+    ends = torch.tensor([0, 7, 12, 24], dtype=torch.int32)
+    torch.library.opcheck(torch.ops.codechoir.document_attention.default, (query, key, value, ends, None, 0))
+
+
 def test_what_flash_attention_does_not_compute_is_left_to_others() -> None:
     config = Gemma2Config(**GROUPED, head_dim=16)
-    model = model_of(config).bfloat16()
+    model = model_of(config)
     assert not acceleration._can_pack(model)
+    accelerate(model, model.model.layers, compiled=False)
+    assert document_ends(model, POSITIONS_BT) == {}
     model.config.attn_logit_softcapping = None
-    assert acceleration._can_pack(model) == (acceleration.varlen_attn is not None)
-    assert not acceleration._can_pack(model.float())
+    assert acceleration._can_pack(model)
+    model.config.attention_dropout = 0.1
+    assert not acceleration._can_pack(model)
 
 
-def test_nothing_changes_on_a_cpu() -> None:
-    model = model_of(CONFIGS[0])
-    before = [layer.forward for layer in model.model.layers]
-    accelerate(model, model.model.layers)
-    assert [layer.forward for layer in model.model.layers] == before
-    assert model.config._attn_implementation != PACKED
+def test_compiling_is_for_long_trainings() -> None:
+    is_gpu = compute_device().type != "cpu"
+    assert pays_to_compile(135_000_000, 200_000)
+    assert pays_to_compile(135_000_000, 4_000) == is_gpu
+
+
+NO_COMPILER = """
+from transformers import LlamaConfig, LlamaForCausalLM
+from codechoir.train.acceleration import accelerate
+shape = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "vocab_size": 8}
+model = LlamaForCausalLM(LlamaConfig(**shape))
+before = model.model.layers[0].forward
+accelerate(model, model.model.layers, compiled=True)
+assert model.model.layers[0].forward == before
+"""
+
+
+def test_a_machine_without_a_compiler_trains_all_the_same(tmp_path: Path) -> None:
+    told = {"CXX": "no-such-compiler", "TORCHINDUCTOR_CACHE_DIR": str(tmp_path), "CUDA_VISIBLE_DEVICES": ""}
+    command = [sys.executable, "-c", NO_COMPILER]  # torch remembers which compiler there is
+    done = subprocess.run(command, env=os.environ | told, capture_output=True, text=True, check=True)
+    assert "training without torch.compile, which fails here: No working C++ compiler found" in done.stderr
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch compiles with it")
@@ -119,11 +153,12 @@ def test_layers_are_compiled_once_and_compute_the_same() -> None:
         parameter.requires_grad = ".mlp." in name
     module = PackedLoss(model.train())
     expected = loss_and_gradients(module)
+    accelerate(model, model.model.layers, compiled=True)
     counters.clear()
-    for layer in model.model.layers:
-        layer.forward = acceleration._compiled(layer.forward)
     torch.testing.assert_close(loss_and_gradients(module), expected, rtol=1e-4, atol=1e-5)
     assert counters["stats"]["unique_graphs"] == 2  # the first layer's input needs no gradient
+    whole_BT = torch.arange(24).expand(2, -1)
+    module(TOKENS_BT, whole_BT, counted(whole_BT.clone())).backward()  # other documents
     with torch.no_grad():  # measured as it is
         module(TOKENS_BT[:, :7], POSITIONS_BT[:, :7], counted(POSITIONS_BT[:, :7].clone()))
     assert counters["stats"]["unique_graphs"] == 2

@@ -71,10 +71,10 @@ def try_models(recipe: Recipe, cache: Path, scratch: Path, texts: Texts, prompts
     base = _base(recipe.base, cache)
     sizes, first_memory = _sizes(base), peak_memory()
     _check_it_fits(recipe.train, sizes, first_memory)
-    expert = _try_branch(base, recipe.train, sizes.vocabulary, recipe.train.branches_trainable, scratch / "expert")
-    trunk = expert
+    tried = _Tried(base, recipe.train, sizes.vocabulary, _is_compiled(recipe, sizes))
+    trunk = expert = _try_branch(tried, recipe.train.branches_trainable, scratch / "expert")
     if recipe.train.trainable != recipe.train.branches_trainable:
-        trunk = _try_branch(base, recipe.train, sizes.vocabulary, recipe.train.trainable, scratch / "trunk")
+        trunk = _try_branch(tried, recipe.train.trainable, scratch / "trunk")
     memory = peak_memory()
     asked = _ask(base, recipe.generate, texts, prompts)
     return ModelTrial(
@@ -170,43 +170,62 @@ class _Branch:
     trained: int  # parameters
 
 
-def _try_branch(base: Path, config: TrainConfig, vocabulary: int, way: Way, scratch: Path) -> _Branch:
-    """A branch on short sequences, which pays for what is done once; then one at full length, of one step or some.
+@dataclass(frozen=True, slots=True)
+class _Tried:
+    """What is trained for a trial."""
+
+    base: Path
+    config: TrainConfig
+    vocabulary: int
+    compiled: bool
+
+
+def _is_compiled(recipe: Recipe, sizes: _Sizes) -> bool:
+    from codechoir.train.acceleration import pays_to_compile
+    from codechoir.train.stage import tokens_read
+
+    return pays_to_compile(sizes.parameters, tokens_read(recipe.train, len(recipe.languages)))
+
+
+def _try_branch(tried: _Tried, way: Way, scratch: Path) -> _Branch:
+    """A branch that pays for what is done once; then one of one step or some.
 
     What a step's further passes add, beyond those that are tried, is told from steps of one pass.
     """
+    config = tried.config
     passes = -(-config.sequences_per_step // config.sequences_per_forward)
-    short = config.model_copy(update={"sequence_length": min(_SHORT, config.sequence_length)})
     timed = config.model_copy(
         update={"sequences_per_step": min(config.sequences_per_step, _PASSES * config.sequences_per_forward)}
     )
-    _train(base, short, (vocabulary, 1), way, scratch / "first")
-    branch = _train(base, timed, (vocabulary, 1), way, scratch / "one")
+    # Layers are compiled for one shape; where they are not, short sequences do.
+    short = {} if tried.compiled else {"sequence_length": min(_SHORT, config.sequence_length)}
+    _train(tried, timed.model_copy(update=short), 1, way, scratch / "first")
+    branch = _train(tried, timed, 1, way, scratch / "one")
     num_steps = max(1, min(_MAX_STEPS, int(_TRAIN_SECONDS / max(branch.step_seconds, 1e-3))))
     if num_steps > 1:
-        branch = _train(base, timed, (vocabulary, num_steps), way, scratch / "some")
+        branch = _train(tried, timed, num_steps, way, scratch / "some")
     if passes <= _PASSES:
         return branch
     one = timed.model_copy(update={"sequences_per_step": config.sequences_per_forward})
-    pass_seconds = branch.step_seconds - _train(base, one, (vocabulary, num_steps), way, scratch / "pass").step_seconds
+    pass_seconds = branch.step_seconds - _train(tried, one, num_steps, way, scratch / "pass").step_seconds
     pass_seconds = min(max(pass_seconds, 0.0), branch.step_seconds / _PASSES)
     return replace(branch, step_seconds=branch.step_seconds + (passes - _PASSES) * pass_seconds)
 
 
-def _train(base: Path, config: TrainConfig, shape: tuple[int, int], way: Way, folder: Path) -> _Branch:
-    """Trains on random tokens, two documents a sequence; `shape` is (vocabulary, steps)."""
+def _train(tried: _Tried, config: TrainConfig, num_steps: int, way: Way, folder: Path) -> _Branch:
+    """Trains on random tokens, two documents a sequence."""
     from codechoir.train.branch import Branch, train_branch
     from codechoir.train.sequences import ArraySequences
 
-    vocabulary, num_steps = shape
     settings = config.model_copy(update={"checkpoint_seconds": _NEVER, "patience": 0, "bad_step": "skip", "watch": ()})
     num_sequences = num_steps * config.sequences_per_step
-    sequences = np.random.default_rng(0).integers(0, vocabulary, (num_sequences, config.sequence_length))
+    sequences = np.random.default_rng(0).integers(0, tried.vocabulary, (num_sequences, config.sequence_length))
     sequences[:, :: -(-config.sequence_length // 2)] = 0
     stage = StageFolder(folder, "trial", 1, {}, {})
     stage.begin()
     began = time.monotonic()
-    facts = train_branch(Branch("on trial", base, ArraySequences(sequences, 0), way), settings, stage)
+    branch = Branch("on trial", tried.base, ArraySequences(sequences, 0), way, compiled=tried.compiled)
+    facts = train_branch(branch, settings, stage)
     seconds = time.monotonic() - began
     steps_seconds = sequences.size / facts["tokens_per_second"]
     num_bytes = sum(path.stat().st_size for path in folder.iterdir())

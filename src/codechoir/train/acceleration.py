@@ -1,18 +1,24 @@
-"""What makes training fast on a GPU: attention that knows documents by their ends, and decoder layers compiled once.
+"""What makes training fast: attention that knows documents by their ends, and decoder layers compiled once.
 
-In: a model on its device. Out: the same function of the same weights, to rounding. On a CPU nothing changes. The
-environment variable TORCH_COMPILE_DISABLE=1 keeps torch from compiling. Knows no loss and no data. Shapes: B sequences
-of T tokens, H heads, K heads of keys and values, D per head, N documents.
+In: a model on its device. Out: the same function of the same weights, to rounding. Compiled layers keep less for the
+backward pass, too: what takes no product of matrices is computed again. The environment variable
+TORCH_COMPILE_DISABLE=1 keeps torch from compiling. Knows no loss and no data. Shapes: B sequences of T tokens, H heads,
+K heads of keys and values, D per head, N documents.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import torch
 from torch import nn
 from transformers import AttentionInterface, AttentionMaskInterface
+
+from codechoir.console import say
+from codechoir.model.device import compute_device
+from codechoir.train.document_attention import document_attention
 
 varlen_attn: Callable[..., Any] | None
 try:
@@ -23,24 +29,42 @@ except ImportError:
 PACKED = "codechoir_packed"  # transformers' name of the attention below
 _MAX_HEAD = 256  # flash attention's
 _DROPOUTS = ("attention_dropout", "attn_pdrop")
+_WORTH_COMPILING = 2e12  # parameters times tokens: about two minutes on two cores, of which compiling takes 20 s
 
 
-def accelerate(model: Any, layers: nn.ModuleList) -> None:
-    """Readies the model for training on the device that it is on."""
-    if model.device.type != "cuda":
-        return
+def accelerate(model: Any, layers: nn.ModuleList, compiled: bool) -> None:
+    """Readies the model for training on the device that it is on; `compiled`, where this machine can."""
     if _can_pack(model):
         model.set_attn_implementation(PACKED)
-    for layer in layers:
-        layer.forward = _compiled(layer.forward)
+    if compiled and _can_compile(model.device.type):
+        for layer in layers:
+            layer.forward = _compiled(layer.forward)
+
+
+def pays_to_compile(num_parameters: int, num_tokens: int) -> bool:
+    """Whether training so large a model on so many tokens is shortened by more than compiling takes."""
+    return compute_device().type != "cpu" or num_parameters * num_tokens >= _WORTH_COMPILING
+
+
+@cache
+def _can_compile(device: str) -> bool:
+    """Whether torch finds the compiler that it needs: it looks for one when first asked to compile."""
+    try:
+        torch.compile(lambda x: x.sin() + 1)(torch.ones(2, device=device))
+    except Exception as error:  # of many kinds, by what is missing
+        cause = str(getattr(error, "inner_exception", error)).strip()
+        say(f"training without torch.compile, which fails here: {cause.splitlines()[0] if cause else type(error)}")
+        return False
+    return True
 
 
 def _compiled(forward: Callable[..., Any]) -> Callable[..., Any]:
     """A layer's forward, compiled where gradients are wanted; measuring, in sequences of any length, stays as it is.
 
-    One compilation serves all layers, for their code is one; the whole model would take minutes.
+    One compilation serves all layers, for their code is one; the whole model would take minutes. Each shape has its
+    own, so that a step computes the same whatever went before it.
     """
-    compiled = torch.compile(forward)
+    compiled = torch.compile(forward, dynamic=False)
 
     def either(*arguments: Any, **named: Any) -> Any:
         return (compiled if torch.is_grad_enabled() else forward)(*arguments, **named)
@@ -65,11 +89,10 @@ def _can_pack(model: Any) -> bool:
     """Whether flash attention computes what the model's attention does: no cap on scores, no dropout, small heads."""
     config = model.config
     width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    on_cpu = model.device.type == "cpu"
     return (
-        varlen_attn is not None
+        (on_cpu or (varlen_attn is not None and model.dtype in (torch.bfloat16, torch.float16) and width <= _MAX_HEAD))
         and model._supports_flash_attn
-        and model.dtype in (torch.bfloat16, torch.float16)
-        and width <= _MAX_HEAD
         and getattr(config, "attn_logit_softcapping", None) is None
         and not any(getattr(config, name, 0.0) for name in _DROPOUTS)
     )
@@ -83,12 +106,15 @@ def packed_attention(
     attention_mask: None,  # noqa: ARG001
     **told: Any,
 ) -> tuple[torch.Tensor, None]:
-    """Causal attention inside each document, by torch's flash attention of variable lengths, as transformers calls it.
+    """Causal attention inside each document, by torch's flash attention, as transformers calls it.
 
     `told` has what `document_ends` gives. Returns (B, T, H, D).
     """
-    assert varlen_attn is not None
     window = told.get("sliding_window")
+    if query_BHTD.device.type == "cpu":
+        shared = (told["cu_seq_lens_q"], told.get("scaling"), window)
+        return document_attention(query_BHTD, key_BKTD, value_BKTD, *shared).transpose(1, 2), None
+    assert varlen_attn is not None
     size, heads, length, _ = query_BHTD.shape
     # torch 2.11 has no word for several heads that share keys, later releases ask for one; all take as many of each.
     parts_BHTD = (query_BHTD, *(each.repeat_interleave(heads // each.shape[1], 1) for each in (key_BKTD, value_BKTD)))

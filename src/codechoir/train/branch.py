@@ -36,6 +36,7 @@ class Branch:
     way: Way
     validation: tuple[Rows, ...] = ()
     keeps_model: bool = True  # False: only the figures are wanted
+    compiled: bool = False  # whether its layers are, where this machine can: to be the same whenever it carries on
 
 
 def train_branch(branch: Branch, config: TrainConfig, folder: StageFolder) -> dict[str, Any]:
@@ -50,7 +51,7 @@ def train_branch(branch: Branch, config: TrainConfig, folder: StageFolder) -> di
         subject.new_rows.to(devices.device)
     num_trained = sum(parameter.numel() for parameter in subject.trained().values())
     loss = PackedLoss(subject.model, subject.new_rows)
-    accelerate(subject.model, subject.layers)
+    accelerate(subject.model, subject.layers, branch.compiled)
     module = devices.spread(loss, subject.layers, config.shard or told_to_shard())
     optimiser = MasterAdamW(subject.trained(), config)  # after the spread, which may split the parameters
     task = Task(branch.name, branch.sequences, branch.validation, config, folder, devices)

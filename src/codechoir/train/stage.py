@@ -11,6 +11,7 @@ weights a token costs the same, so as many tokens. By default it is both; early 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,6 +22,7 @@ from codechoir.documents import Text, read_texts
 from codechoir.model.checkpoint import load_tokenizer, open_checkpoint, separator_id
 from codechoir.model.families import family_of
 from codechoir.model.infilling_tokens import with_infilling_tokens
+from codechoir.train.acceleration import pays_to_compile
 from codechoir.train.branch import Branch, train_branch
 from codechoir.train.config import UNTOLD, TrainConfig
 from codechoir.train.devices import join_devices
@@ -68,6 +70,11 @@ def _with_infilling_tokens(config: TrainConfig, inputs: TrainInputs, folder: Pat
             inputs = replace(inputs, base=with_infilling_tokens(inputs.base, inputs.base_digest, folder))
         devices.meet()
     return inputs
+
+
+def tokens_read(config: TrainConfig, num_languages: int) -> int:
+    """What all branches of a run read together, tries of learning rates not counted."""
+    return num_languages * (config.trunk_sequences + 2 * config.expert_sequences) * config.sequence_length
 
 
 @dataclass(slots=True)
@@ -119,7 +126,11 @@ class _Run:
         start = self.out / TRUNK if TRUNK in self.manifests else self.inputs.base
         way = self.config.trainable if name == TRUNK else self.config.branches_trainable
         measured = tuple(rows for rows in data.validation if name in (TRUNK, UNIVERSAL, rows.language))
-        return Branch(name, start, data.sequences(name), way, measured)
+        return Branch(name, start, data.sequences(name), way, measured, compiled=self._compiled())
+
+    def _compiled(self) -> bool:
+        num_parameters = sum(map(math.prod, open_checkpoint(self.inputs.base).shapes().values()))
+        return pays_to_compile(num_parameters, tokens_read(self.config, len(self.languages)))
 
     def _rate(self, name: str, branch: Branch) -> tuple[float, list[dict[str, Any]]]:
         """The branch's peak learning rate and how it was found: one search each for trunk, experts and universal."""
