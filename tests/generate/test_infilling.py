@@ -13,8 +13,9 @@ from tokenizers.pre_tokenizers import ByteLevel
 from transformers import PreTrainedTokenizerFast
 
 from codechoir.documents import Text
-from codechoir.generate.infilling import InfillingFormat, Limits, cut, cut_first, infilling_format
+from codechoir.generate.infilling import Limits, cut, cut_first
 from codechoir.model.checkpoint import load_tokenizer
+from codechoir.model.infilling_format import InfillingFormat, infilling_format
 from codechoir.train.infilling import Pieces, tokens_of
 
 ROOMY = Limits(10_000, 10_000)

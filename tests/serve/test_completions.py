@@ -66,7 +66,7 @@ def test_a_sampled_answer_is_its_seeds(server, choir) -> None:
 
 
 def test_prompts_come_as_text_or_tokens_one_or_many(server, solo) -> None:
-    ids = solo.raw(PROMPT, add_special_tokens=False)["input_ids"]
+    ids = solo.chat_template(PROMPT, add_special_tokens=False)["input_ids"]
     texts = [direct(solo, wanted(prompt=prompt))[0] for prompt in (PROMPT, tuple(ids), "import os")]
     create = server.openai().completions.create
     asked = {"model": "solo", "max_tokens": 12, "temperature": 0}
@@ -81,11 +81,11 @@ def test_prompts_come_as_text_or_tokens_one_or_many(server, solo) -> None:
 
 
 def test_a_suffix_is_an_infilling(server, solo) -> None:
-    encode = solo.raw.encode
+    encode = solo.chat_template.encode
     prefix, suffix = encode(PROMPT, add_special_tokens=False), encode("\n# end", add_special_tokens=False)
-    vocabulary = solo.raw.get_vocab()
+    vocabulary = solo.chat_template.get_vocab()
     begin, after, middle = (vocabulary[f"<fim_{name}>"] for name in ("prefix", "suffix", "middle"))
-    ids = (solo.separator, begin, *prefix, after, *suffix, middle)
+    ids = (solo.infilling.separator, begin, *prefix, after, *suffix, middle)
     text, _ = direct(solo, wanted(prompt=ids))
     told = server.openai().completions.create(
         model="solo", prompt=PROMPT, suffix="\n# end", max_tokens=12, temperature=0
@@ -202,7 +202,7 @@ def test_each_tokens_experts_are_told(server, choir) -> None:
 def test_chat_uses_the_models_template(server, solo) -> None:
     messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "grow"}]
     text = "<|system|>Be brief.\n<|user|>grow\n<|assistant|>"
-    ids = tuple(solo.raw(text, add_special_tokens=False)["input_ids"])
+    ids = tuple(solo.chat_template(text, add_special_tokens=False)["input_ids"])
     expected, end = direct(solo, wanted(prompt=ids))
     create = server.openai().chat.completions.create
     told = create(model="solo", messages=messages, max_tokens=12, temperature=0)

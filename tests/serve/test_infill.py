@@ -6,7 +6,7 @@ import json
 
 import httpx
 
-from codechoir.model.infilling_tokens import Sentinels
+from codechoir.model.infilling_format import InfillingFormat
 from codechoir.model.requests import Chunk, End, Request, stream
 from codechoir.serve.config import ServeConfig
 from codechoir.serve.models import ServedModel
@@ -59,15 +59,15 @@ def post(server, body: dict[str, object]) -> httpx.Response:
 
 def expected(solo: ServedModel, max_tokens: int = 12) -> tuple[str, End, int]:
     """The text, the end and the prompt's size, from the prompt as llama.cpp lays it out."""
-    encode = solo.raw.encode
+    encode = solo.chat_template.encode
 
     def tokens(text: str) -> list[int]:
         return encode(text, add_special_tokens=False)
 
-    vocabulary = solo.raw.get_vocab()
+    vocabulary = solo.chat_template.get_vocab()
     begin, after, middle = (vocabulary[f"<fim_{name}>"] for name in ("prefix", "suffix", "middle"))
     extra = tokens("\n\n--- snippet ---\n\nclass A:\n    pass\n")
-    prompt = (solo.separator, *extra, begin, *tokens(PREFIX + LINE), after, *tokens(SUFFIX), middle)
+    prompt = (solo.infilling.separator, *extra, begin, *tokens(PREFIX + LINE), after, *tokens(SUFFIX), middle)
     text = ""
     for event in stream(solo.engine, Request(prompt, (), max_tokens, top_p=0.99)):
         if isinstance(event, Chunk):
@@ -145,6 +145,6 @@ def test_time_limit_stops_at_a_whole_line(serving, solo) -> None:
 
 def test_sentinels_in_a_file_are_text(server, solo) -> None:
     """A file that spells out an infilling token cannot pose as an infilling."""
-    assert isinstance(solo.sentinels, Sentinels)
+    assert isinstance(solo.infilling, InfillingFormat)
     plain = {"model": "solo", "input_prefix": "<fim_middle>", "input_suffix": "", "n_predict": 1}
     assert post(server, plain).json()["tokens_evaluated"] == 4 + len("<fim_middle>")  # the model knows bytes alone

@@ -64,4 +64,6 @@ def test_the_last_pieces_of_other_files_stay(solo) -> None:
     chunks = [ExtraChunk(text=text) for text in ("first", "second", "third")]
     room = 2 * len(separator) + len("second" + "third")
     for size, kept in ((room, ("second", "third")), (room - 1, ("third",)), (0, ()), (-5, ())):
-        assert solo.raw.decode(extra_context(chunks, solo, size)) == "".join(separator + text for text in kept)
+        assert solo.chat_template.decode(extra_context(chunks, solo.infilling, size)) == "".join(
+            separator + text for text in kept
+        )

@@ -1,6 +1,6 @@
-"""Single-line infilling: which line of a held-out file is cut out, and how a model is asked to write it back.
+"""Single-line infilling: which line of a held-out file is cut out, for a model to write back.
 
-In: files, a seed and a tokenizer. Out: gaps, and prompts as token ids. The benchmarks of InCoder (Fried et al. 2022,
+In: files, a seed and a model's infilling format. Out: gaps. The benchmarks of InCoder (Fried et al. 2022,
 arXiv 2204.05999, section 4.1) and SantaCoder (Ben Allal et al. 2023, arXiv 2301.03988) mask one line, too, but of
 HumanEval's solutions. Knows nothing of models or records.
 """
@@ -11,37 +11,11 @@ import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
 
 from codechoir.documents import Text
-from codechoir.model.checkpoint import separator_id
-from codechoir.model.encoding import TextEncoder
-from codechoir.model.infilling_tokens import Sentinels, find_sentinels
+from codechoir.model.infilling_format import NUM_CONTROL, InfillingFormat
 
 MIN_CHARACTERS = 10  # not blank: a bracket or an `else:` tells little
-_NUM_CONTROL = 4  # the separator and three sentinels
-
-
-@dataclass(frozen=True, slots=True)
-class InfillingFormat:
-    """How a tokenizer's models are asked to fill in."""
-
-    encoder: TextEncoder
-    sentinels: Sentinels
-    separator: int
-
-    def prompt(self, prefix: str, suffix: str) -> tuple[int, ...]:
-        """Separator, prefix and suffix in the order PSM. What the texts spell out is never a control token."""
-        pieces = self.sentinels.psm(self.encoder.encode(prefix), self.encoder.encode_inner(suffix))
-        return (self.separator, *pieces)
-
-
-def infilling_format(tokenizer: Any) -> InfillingFormat | None:
-    """The format of a tokenizer; None where it has no infilling tokens."""
-    sentinels = find_sentinels(tokenizer)
-    if sentinels is None:
-        return None
-    return InfillingFormat(TextEncoder(tokenizer), sentinels, separator_id(tokenizer))
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +48,7 @@ def cut(text: Text, seed: int, form: InfillingFormat, limits: Limits) -> Gap | N
     least MIN_CHARACTERS characters that are not blank, and whose gap keeps to the limits. Of these the seed, the file's
     key and the line's place draw one.
     """
-    _, beginning = form.encoder.encode_start(text.content, limits.prompt - _NUM_CONTROL)
+    _, beginning = form.encoder.encode_start(text.content, limits.prompt - NUM_CONTROL)
     places = list(_lines(beginning, is_whole=len(beginning) == len(text.content)))
     places.sort(key=lambda place: hashlib.sha256(f"{seed}:{text.key}:{place.start}".encode()).digest())
     for place in places:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from codechoir.errors import ConfigError, IncompatibleModelError, InputError
-from codechoir.generate.infilling import infilling_format
+from codechoir.model.infilling_format import infilling_format
 from codechoir.model.opening import OpenedModel
 from codechoir.model.requests import Abilities, Request, RoutingChoice
 

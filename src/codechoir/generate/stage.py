@@ -17,11 +17,12 @@ from codechoir.artifacts import Manifest, StageFolder, write_json
 from codechoir.console import Progress
 from codechoir.documents import Text, in_seeded_order, in_turn, read_texts
 from codechoir.generate.config import GenerateConfig
-from codechoir.generate.infilling import Gap, InfillingFormat, Limits, cut_first, infilling_format
+from codechoir.generate.infilling import Gap, Limits, cut_first
 from codechoir.generate.models import Folders, home_language, is_oracle, load, model_ids
 from codechoir.model.checkpoint import load_tokenizer
 from codechoir.model.device import compute_device, compute_dtype
 from codechoir.model.engine import Engine, Request
+from codechoir.model.infilling_format import InfillingFormat, infilling_format
 from codechoir.problems import ProblemSet
 from codechoir.records import (
     Completion,

@@ -124,8 +124,8 @@ def _told(id: str, model: ServedModel) -> dict[str, Any]:
         "x_experts": list(abilities.experts),
         "x_routing": routing if abilities.experts else None,
         "x_context": abilities.context,
-        "x_infill": model.sentinels is not None,
-        "x_chat": model.chats,
+        "x_infill": model.infilling is not None,
+        "x_chat": model.chat_template is not None,
         "x_traces": abilities.traces,
         "x_lacks": list(abilities.lacks),
     }

@@ -15,7 +15,7 @@ from starlette.responses import Response
 
 from codechoir.serve.answers import Generated, early_route_header, route_header, route_told
 from codechoir.serve.bodies import InfillBody
-from codechoir.serve.prompts import Plan, infill_plan, require_sentinels
+from codechoir.serve.prompts import Plan, infill_plan, require_infilling
 from codechoir.serve.refusals import refusal_of
 from codechoir.serve.running import Run, StoppedError
 from codechoir.serve.service import EventStream, Service, json_response, read_body, sse, stopped_refusal
@@ -27,7 +27,7 @@ async def infill(service: Service, request: Request) -> Response:
     """POST /infill."""
     body = await read_body(request, InfillBody, service.config)
     choice = service.catalogue.choose(body.model, body.x_path)
-    require_sentinels(choice.model)
+    require_infilling(choice.model)
     if body.n_predict == 0:
         return json_response(_selected(_final(Plan(choice, ()), Generated(), "", "none"), body))
     plan = infill_plan(body, choice, service.config)

@@ -14,9 +14,7 @@ from typing import Any, Literal
 
 from codechoir.errors import InputError
 from codechoir.languages import language_of_path
-from codechoir.model.checkpoint import separator_id
-from codechoir.model.encoding import TextEncoder
-from codechoir.model.infilling_tokens import Sentinels, find_sentinels
+from codechoir.model.infilling_format import InfillingFormat, infilling_format
 from codechoir.model.opening import open_any
 from codechoir.model.requests import CompletionEngine, RoutingChoice
 from codechoir.serve.refusals import RefusedError
@@ -24,38 +22,17 @@ from codechoir.serve.refusals import RefusedError
 Source = Literal["model", "path", "prompt", "token"]
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-_FILE_SEPARATORS = ("<|file_sep|>", "<file_sep>")  # Qwen2.5-Coder, StarCoder2
 
 
 @dataclass(frozen=True, slots=True)
 class ServedModel:
-    """An engine under a name, and what its tokenizer knows of files, infilling and chat."""
+    """An engine under a name, and how it is asked to chat and to fill in; None where it cannot."""
 
     name: str
     engine: CompletionEngine
-    tokenizer: Any | None  # transformers'; a GGUF file has none, and so neither chats nor infills
-    encoder: TextEncoder | None
-    separator: int
-    sentinels: Sentinels | None
-    file_separator: int | None
+    chat_template: Any | None  # the tokenizer of transformers that has one
+    infilling: InfillingFormat | None
     _pieces: dict[int, str] = field(default_factory=dict)
-
-    @property
-    def raw(self) -> Any:
-        """The tokenizer of a model that chats or infills."""
-        assert self.tokenizer is not None
-        return self.tokenizer
-
-    @property
-    def text(self) -> TextEncoder:
-        """What encodes files for a model that infills."""
-        assert self.encoder is not None
-        return self.encoder
-
-    @property
-    def chats(self) -> bool:
-        """Whether the tokenizer has a chat template."""
-        return self.tokenizer is not None and bool(self.tokenizer.chat_template)
 
     def piece(self, token: int) -> str:
         """A token's text; of part of a character, U+FFFD; of a special token, nothing."""
@@ -137,19 +114,10 @@ def open_model(name: str, path: Path, max_sequences: int) -> ServedModel:
         )
     opened = open_any(path, max_sequences)
     if opened.tokenizer is None:
-        return ServedModel(name, opened.engine, None, None, opened.engine.tokenizer.separator, None, None)
+        return ServedModel(name, opened.engine, None, None)
     return served(name, opened.engine, opened.tokenizer)
 
 
 def served(name: str, engine: CompletionEngine, tokenizer: Any) -> ServedModel:
     """An engine and its tokenizer, to be served under a name."""
-    vocabulary: dict[str, int] = tokenizer.get_vocab()
-    return ServedModel(
-        name,
-        engine,
-        tokenizer,
-        TextEncoder(tokenizer),
-        separator_id(tokenizer),
-        find_sentinels(tokenizer),
-        next((vocabulary[piece] for piece in _FILE_SEPARATORS if piece in vocabulary), None),
-    )
+    return ServedModel(name, engine, tokenizer if tokenizer.chat_template else None, infilling_format(tokenizer))

@@ -9,8 +9,8 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
+from codechoir.model.infilling_format import NUM_CONTROL, InfillingFormat
 from codechoir.model.requests import Request
 from codechoir.serve.bodies import ChatBody, CompletionBody, ExtraChunk, InfillBody, OpenAIBody
 from codechoir.serve.config import ServeConfig
@@ -71,7 +71,7 @@ def completion_plan(body: CompletionBody, choice: Choice, config: ServeConfig) -
 def chat_plan(body: ChatBody, choice: Choice, config: ServeConfig) -> Plan:
     """What POST /v1/chat/completions asks. The last user's message tells the language. Raises RefusedError."""
     model = choice.model
-    if not model.chats:
+    if model.chat_template is None:
         message = f"{model.name} has no chat template; use /v1/completions"
         raise RefusedError(400, message, param="model", code="no_chat_template")
     kept = body.n or 1
@@ -80,8 +80,8 @@ def chat_plan(body: ChatBody, choice: Choice, config: ServeConfig) -> Plan:
     base = _base(body, choice, _num_tokens(None if wanted == -1 else wanted, config.max_tokens, config))
     messages = [{"role": message.role, "content": message.text} for message in body.messages]
     try:
-        text = model.raw.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-        ids = model.raw(text, add_special_tokens=False, verbose=False)["input_ids"]
+        text = model.chat_template.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        ids = model.chat_template(text, add_special_tokens=False, verbose=False)["input_ids"]
     except Exception as error:  # a template is a program of the model's maker; it raises what it likes
         raise RefusedError(400, f"the chat template refuses these messages: {type(error).__name__}") from None
     asked = [message.text for message in body.messages if message.role == "user"]
@@ -94,22 +94,22 @@ def chat_plan(body: ChatBody, choice: Choice, config: ServeConfig) -> Plan:
 def infill_plan(body: InfillBody, choice: Choice, config: ServeConfig) -> Plan:
     """What POST /infill asks; far text is cut off where all does not fit. Raises RefusedError."""
     model = choice.model
-    sentinels = require_sentinels(model)
+    form = require_infilling(model)
     wanted = None if body.n_predict == -1 else body.n_predict
     num_tokens = _num_tokens(wanted, config.max_tokens, config)
     room = prompt_limit(model, config)
     if wanted is not None:
         room = max(room // 2, room - wanted)
-    prefix = model.text.encode(body.input_prefix + body.prompt)
-    suffix = model.text.encode_inner(body.input_suffix)
-    room -= 4  # the separator and the sentinels
+    prefix = form.encoder.encode(body.input_prefix + body.prompt)
+    suffix = form.encoder.encode_inner(body.input_suffix)
+    room -= NUM_CONTROL
     if len(prefix) + len(suffix) > room:  # three parts before the cursor, one part after it, as llama.cpp has it
         kept = min(len(suffix), max(room // 4, room - len(prefix)))
         suffix = suffix[:kept]
         prefix = prefix[max(0, len(prefix) - (room - kept)) :]
-    extra = extra_context(body.input_extra or [], model, room - len(prefix) - len(suffix))
+    extra = extra_context(body.input_extra or [], form, room - len(prefix) - len(suffix))
     request = Request(
-        prompt=(model.separator, *extra, *sentinels.psm(prefix, suffix)),
+        prompt=form.joined(prefix, suffix, extra),
         stop=tuple(stop for stop in body.stop or () if stop),
         max_tokens=num_tokens,
         temperature=max(0.0, body.temperature or 0.0),
@@ -123,14 +123,14 @@ def infill_plan(body: InfillBody, choice: Choice, config: ServeConfig) -> Plan:
     return Plan(choice, (request,))
 
 
-def extra_context(chunks: Sequence[ExtraChunk], model: ServedModel, room: int) -> list[int]:
+def extra_context(chunks: Sequence[ExtraChunk], form: InfillingFormat, room: int) -> list[int]:
     """Pieces of other files before an infilling: the last ones, as many as `room` tokens hold, in their order."""
     pieces: list[list[int]] = []
     for chunk in reversed(chunks):
-        if model.file_separator is not None:
-            piece = [model.file_separator, *model.text.encode(f"{chunk.filename}\n{chunk.text}")]
+        if form.file_separator is not None:
+            piece = [form.file_separator, *form.encoder.encode(f"{chunk.filename}\n{chunk.text}")]
         else:
-            piece = model.text.encode(_SNIPPET + chunk.text)
+            piece = form.encoder.encode(_SNIPPET + chunk.text)
         room -= len(piece)
         if room < 0:
             break
@@ -155,12 +155,12 @@ def check_prompt(request: Request, model: ServedModel, config: ServeConfig) -> N
         raise RefusedError(400, message, param="prompt", code="context_length_exceeded")
 
 
-def require_sentinels(model: ServedModel) -> Any:
-    """The model's infilling tokens. Raises RefusedError where it has none."""
-    if model.sentinels is None:
+def require_infilling(model: ServedModel) -> InfillingFormat:
+    """How the model is asked to fill in. Raises RefusedError where it cannot."""
+    if model.infilling is None:
         message = f"{model.name} has no infilling tokens: it was not trained to fill in; use /v1/completions"
         raise RefusedError(400, message, param="model", code="no_infilling_tokens")
-    return model.sentinels
+    return model.infilling
 
 
 def _prompts(given: str | list[str] | list[int] | list[list[int]]) -> list[str | tuple[int, ...]]:
@@ -218,22 +218,17 @@ def _check_choices(count: int, config: ServeConfig) -> None:
 
 
 def _infilling(base: Request, model: ServedModel, prompt: str | tuple[int, ...], suffix: str) -> Request:
-    sentinels = require_sentinels(model)
-    prefix = model.text.encode(prompt) if isinstance(prompt, str) else list(prompt)
-    ids = (model.separator, *sentinels.psm(prefix, model.text.encode_inner(suffix)))
+    form = require_infilling(model)
+    prefix = form.encoder.encode(prompt) if isinstance(prompt, str) else list(prompt)
+    ids = form.joined(prefix, form.encoder.encode_inner(suffix))
     return replace(base, prompt=ids, cursor=_text(prompt, model))
 
 
 def _cursor(prompt: str | tuple[int, ...], model: ServedModel) -> str | None:
     """The text before the cursor where the caller wrote an infilling himself, as Continue does; else None."""
-    if model.sentinels is None or not isinstance(prompt, str):
+    if model.infilling is None or not isinstance(prompt, str):
         return None
-    marks = (model.sentinels.prefix, model.sentinels.suffix, model.sentinels.middle)
-    begin, suffix, middle = model.raw.convert_ids_to_tokens(marks)
-    if begin not in prompt:
-        return None
-    inner = prompt.rpartition(begin)[2]
-    return inner.partition(suffix)[0] or inner.rpartition(middle)[2]
+    return model.infilling.before_cursor(prompt)
 
 
 def _text(prompt: str | tuple[int, ...], model: ServedModel) -> str:
