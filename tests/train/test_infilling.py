@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import count, islice
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,7 @@ from hypothesis import strategies as st
 from codechoir.model.checkpoint import load_tokenizer
 from codechoir.model.encoding import TextEncoder
 from codechoir.model.infilling_tokens import Sentinels
-from codechoir.train.infilling import Pieces, Rates, split, tokens_of
+from codechoir.train.infilling import Rates, is_drawn, split, tokens_of
 
 ALWAYS = Rates(1.0, 0.5)
 SENTINELS = Sentinels(prefix=1001, suffix=1002, middle=1003, end=1000)
@@ -27,7 +26,7 @@ def encoder(random_base: Path) -> TextEncoder:
 @given(st.text(), st.text())
 def test_the_pieces_are_the_document(text: str, draw: str) -> None:
     pieces = split(text, draw, ALWAYS)
-    assert pieces is not None and pieces == split(text, draw, ALWAYS)
+    assert pieces == split(text, draw, ALWAYS)
     assert pieces.prefix + pieces.middle + pieces.suffix == text
     for piece in (pieces.prefix, pieces.middle, pieces.suffix):
         piece.encode()  # no half of a character
@@ -37,7 +36,6 @@ def test_the_pieces_are_the_document(text: str, draw: str) -> None:
 def test_the_tokens_give_the_document_back(encoder: TextEncoder, random_base: Path, text: str, draw: str) -> None:
     """Read by the sentinels alone, as the published formats are."""
     pieces = split(text, draw, ALWAYS)
-    assert pieces is not None
     tokens = tokens_of(pieces, encoder, SENTINELS)
     assert [token for token in tokens if token >= 1000] == [1001, 1002, 1003, 1000]
     first, second, third = (tokens.index(mark) for mark in (1001, 1002, 1003))
@@ -51,13 +49,11 @@ def test_the_tokens_give_the_document_back(encoder: TextEncoder, random_base: Pa
         assert between + last + suffix == text.encode()
 
 
-def drawn(num: int, text: str, rates: Rates) -> list[Pieces | None]:
-    return [split(text, f"seed:{number}", rates) for number in islice(count(), num)]
-
-
 @pytest.mark.parametrize(("rate", "spm"), [(0.0, 0.5), (0.3, 0.2), (0.5, 0.5), (0.9, 1.0), (1.0, 0.0)])
 def test_the_rates_are_kept(rate: float, spm: float) -> None:
-    pieces = [one for one in drawn(4000, "x" * 50, Rates(rate, spm)) if one is not None]
+    rates = Rates(rate, spm)
+    draws = [draw for draw in (f"seed:{number}" for number in range(4000)) if is_drawn(draw, rates)]
+    pieces = [split("x" * 50, draw, rates) for draw in draws]
     assert len(pieces) == pytest.approx(4000 * rate, abs=4 * np.sqrt(4000 * rate * (1 - rate)))
     first = sum(one.suffix_first for one in pieces)
     assert first == pytest.approx(len(pieces) * spm, abs=4 * np.sqrt(len(pieces) * spm * (1 - spm)))
@@ -66,7 +62,7 @@ def test_the_rates_are_kept(rate: float, spm: float) -> None:
 def test_places_are_drawn_evenly() -> None:
     """Of two even draws from 0..n, the lesser is k with (2(n - k) + 1) / (n + 1)^2, the greater as n less it."""
     n, num = 9, 8000
-    pieces = [one for one in drawn(num, "x" * n, ALWAYS) if one is not None]
+    pieces = [split("x" * n, f"seed:{number}", ALWAYS) for number in range(num)]
     chances = (2 * (n - np.arange(n + 1)) + 1) / (n + 1) ** 2
     for lengths in ([len(one.prefix) for one in pieces], [len(one.suffix) for one in pieces]):
         counts = np.bincount(lengths, minlength=n + 1)

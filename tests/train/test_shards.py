@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable
-from itertools import chain
+from itertools import chain, count, islice
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from codechoir.errors import InputError
 from codechoir.model.infilling_tokens import with_infilling_tokens
 from codechoir.train import shards as shards_module
 from codechoir.train.config import TrainConfig
-from codechoir.train.packing import Writer
+from codechoir.train.packing import Writer, fill
 from codechoir.train.shards import Shard, Source, make_shards
 from codechoir.train.validation import hold_back
 
@@ -38,30 +38,20 @@ def expected(source: Source, config: TrainConfig, num_sequences: int) -> tuple[A
     """The shard's tokens, positions and figures, from all texts in memory."""
     texts, _ = hold_back(read_texts(source.documents, "python", "train"), config.validation_documents, config.seed)
     writer = shards_module._writer(source.tokenizer, config)
-    wanted = num_sequences * config.sequence_length
-    read = []
-    epoch = 0
-    while sum(len(one.tokens) for one in read) < wanted:
-        order: Any = f"{config.seed}.{epoch}" if epoch else config.seed
-        read += [
-            writer.write(one.content, f"infilling:{order}:{one.key}") for one in in_turn(in_seeded_order(texts, order))
-        ]
-        epoch += 1
-    ends = np.cumsum([len(one.tokens) for one in read])
-    num = int(np.searchsorted(ends, wanted)) + 1
-    tokens = np.array([*chain.from_iterable(one.tokens for one in read)][:wanted])
-    within = np.concatenate([np.arange(len(one.tokens)) for one in read])[:wanted]
-    place = np.arange(wanted) % config.sequence_length
-    shape = num_sequences, config.sequence_length
-    kept = [len(one.tokens) for one in read[:num]]
-    kept[-1] -= int(ends[num - 1]) - wanted
-    num_bytes = sum(round(one.num_bytes * part / len(one.tokens)) for one, part in zip(read, kept, strict=False))
+    orders: Any = chain([config.seed], (f"{config.seed}.{epoch}" for epoch in count(1)))
+    documents = (
+        document
+        for order in orders
+        for one in in_turn(in_seeded_order(texts, order))
+        for document in writer.write(one.content, f"infilling:{order}:{one.key}")
+    )
+    rows = list(islice(fill(documents, config.sequence_length), num_sequences))
     figures = {
-        "num_documents": num,
-        "num_infillings": sum(one.is_infilling for one in read[:num]),
-        "num_bytes": num_bytes,
+        "num_documents": sum(row.num_texts for row in rows),
+        "num_infillings": sum(row.num_infillings for row in rows),
+        "num_bytes": round(sum(row.num_bytes for row in rows)),
     }
-    return tokens.reshape(shape), np.minimum(within, place).reshape(shape), figures
+    return np.array([row.tokens for row in rows]), np.array([row.positions for row in rows]), figures
 
 
 def compare(shard: Shard, source: Source, config: TrainConfig) -> None:

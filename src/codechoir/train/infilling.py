@@ -1,8 +1,8 @@
 """Fill-in-the-middle: which documents train infilling, where they are split, and how the pieces follow each other.
 
-In: a document's text and what its draws go by. Out: three pieces, or none where the document stays as it is. A
-document is split between characters, before it is tokenised, so that a model learns to go on in the midst of a token
-(Bavarian et al. 2022, arXiv 2207.14255, section 4.4). Knows nothing of sequences.
+In: a text and what its draws go by. Out: three pieces. A text is split between characters, before it is tokenised, so
+that a model learns to go on in the midst of a token (Bavarian et al. 2022, arXiv 2207.14255, section 4.4). Knows no
+sequences.
 """
 
 from __future__ import annotations
@@ -34,19 +34,27 @@ class Rates:
     spm: float
 
 
-def split(text: str, draw: str, rates: Rates) -> Pieces | None:
-    """The pieces of a document, or None where it is not drawn for infilling.
+def is_drawn(draw: str, rates: Rates) -> bool:
+    """Whether a document is drawn for infilling: by the text `draw` alone (a seed, the document's key, the epoch)."""
+    return _words(draw)[0] < rates.infilling * _WORD
 
-    All chances are fixed by the text `draw` alone (a seed, the document's key, the epoch). The two places are drawn
-    evenly and apart from each other from all len(text) + 1 between characters, ends included, so that any piece may
-    be empty (the paper's section 3, and SantaCoder's training).
+
+def split(text: str, draw: str, rates: Rates) -> Pieces:
+    """The pieces of a text; all chances are fixed by the text `draw` alone.
+
+    The two places are drawn evenly and apart from each other from all len(text) + 1 between characters, ends included,
+    so that any piece may be empty (the paper's section 3, and SantaCoder's training).
     """
-    digest = hashlib.sha256(draw.encode()).digest()
-    chosen, order, one, other = (int.from_bytes(digest[at : at + 8], "big") for at in (0, 8, 16, 24))
-    if chosen >= rates.infilling * _WORD:
-        return None
+    _, order, one, other = _words(draw)
     first, last = sorted(word * (len(text) + 1) // _WORD for word in (one, other))
     return Pieces(text[:first], text[first:last], text[last:], order < rates.spm * _WORD)
+
+
+def _words(draw: str) -> tuple[int, int, int, int]:
+    """Four numbers, evenly from 0 to below _WORD."""
+    digest = hashlib.sha256(draw.encode()).digest()
+    chosen, order, one, other = (int.from_bytes(digest[at : at + 8], "big") for at in (0, 8, 16, 24))
+    return chosen, order, one, other
 
 
 def tokens_of(pieces: Pieces, encoder: TextEncoder, sentinels: Sentinels) -> list[int]:

@@ -10,10 +10,10 @@ from __future__ import annotations
 import fcntl
 import os
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from itertools import count
+from dataclasses import dataclass
+from itertools import count, islice
 from pathlib import Path
 from typing import IO, Any
 
@@ -28,10 +28,10 @@ from codechoir.model.encoding import TextEncoder
 from codechoir.model.infilling_tokens import find_sentinels
 from codechoir.train.config import TrainConfig
 from codechoir.train.infilling import Rates
-from codechoir.train.packing import Document, Writer, cut
+from codechoir.train.packing import Document, Writer, fill
 from codechoir.train.validation import hold_back
 
-VERSION = 1
+VERSION = 2
 _TOKENS, _POSITIONS = "tokens.npy", "positions.npy"
 _SETTINGS = (
     "sequence_length",
@@ -48,7 +48,8 @@ class Shard:
     """One language's packed sequences, memory-mapped, shape (N, T), in the smallest format that holds them.
 
     A position is a token's place within its document; position 0 is a document's first token (the separator), or the
-    first after a cut. `epochs` tells how often the documents were gone through, `num_bytes` the UTF-8 bytes of text.
+    first after a cut. `epochs` tells how often the documents were gone through, `num_infillings` how many documents or
+    parts of them are infillings, `num_bytes` the UTF-8 bytes of text.
     """
 
     tokens_NT: npt.NDArray[Any]
@@ -125,9 +126,8 @@ def _locked(folder: Path) -> Iterator[None]:
 def _writer(tokenizer_folder: Path, config: TrainConfig) -> Writer:
     tokenizer = load_tokenizer(tokenizer_folder)
     rates = Rates(config.infilling_rate, config.infilling_spm_rate)
-    return Writer(
-        TextEncoder(tokenizer), separator_id(tokenizer), find_sentinels(tokenizer), config.document_tokens, rates
-    )
+    control = separator_id(tokenizer), find_sentinels(tokenizer)
+    return Writer(TextEncoder(tokenizer), *control, config.document_tokens, config.sequence_length, rates)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,66 +142,39 @@ class _Spooled:
 
 def _write(folder: Path, texts: Iterable[Text], writer: Writer, config: TrainConfig, wanted: int) -> dict[str, Any]:
     """Writes the shard's arrays, durably, and returns its figures. Raises InputError where there are no documents."""
-    reading = _Reading(config.seed, writer, wanted * config.sequence_length)
+    num_texts, num_infillings, num_bytes = 0, 0, 0.0
     with disk_full_told(folder), tempfile.TemporaryFile(dir=folder) as spool:
         held = _spool(texts, spool)
-        reading.texts, _ = hold_back(held, config.validation_documents, config.seed)
-        if not reading.texts:
+        kept, _ = hold_back(held, config.validation_documents, config.seed)
+        if not kept:
             raise InputError("no training documents", next_step="run the curate stage with more sources")
         shape = (wanted, config.sequence_length)
         size = writer.encoder.vocabulary
         with _array(folder / _TOKENS, size, shape) as tokens, _array(folder / _POSITIONS, shape[1], shape) as positions:
-            for row_tokens, row_positions in cut(reading.documents(spool), config.sequence_length):
-                tokens.write(np.asarray(row_tokens, _format(size)).tobytes())
-                positions.write(np.asarray(row_positions, _format(shape[1])).tobytes())
-    return reading.figures()
+            for row in islice(fill(_documents(kept, spool, writer, config.seed), config.sequence_length), wanted):
+                tokens.write(np.asarray(row.tokens, _format(size)).tobytes())
+                positions.write(np.asarray(row.positions, _format(shape[1])).tobytes())
+                num_texts += row.num_texts
+                num_infillings += row.num_infillings
+                num_bytes += row.num_bytes
+    return {
+        "num_documents": num_texts,
+        "num_infillings": num_infillings,
+        "epochs": round(num_texts / len(kept), 3),
+        "num_bytes": round(num_bytes),
+    }
 
 
-@dataclass(slots=True)
-class _Reading:
-    """Documents in training's order until there are enough tokens, and what was read so far."""
+def _documents(texts: Sequence[_Spooled], spool: IO[bytes], writer: Writer, seed: int) -> Iterator[Document]:
+    """All texts' documents in training's order, without end.
 
-    seed: int
-    writer: Writer
-    wanted: int  # tokens
-    texts: list[_Spooled] = field(default_factory=list)
-    num_documents: int = 0
-    num_infillings: int = 0
-    num_bytes: int = 0
-
-    def documents(self, spool: IO[bytes]) -> Iterator[list[int]]:
-        """The documents' tokens, the last one cut to measure.
-
-        Epoch after epoch, each in another seeded order, the packages in turn, so that no large one crowds out others.
-        """
-        left = self.wanted
-        for epoch in count():
-            order = f"{self.seed}.{epoch}" if epoch else self.seed
-            for text in in_turn(in_seeded_order(self.texts, order)):
-                if left <= 0:
-                    return
-                spool.seek(text.start)
-                content = spool.read(text.length).decode()
-                document = self.writer.write(content, f"infilling:{order}:{text.key}")
-                yield document.tokens[:left]
-                self._note(document, left)
-                left -= len(document.tokens)
-
-    def _note(self, document: Document, left: int) -> None:
-        self.num_documents += 1
-        self.num_infillings += document.is_infilling
-        # What is cut off the last document is taken off evenly: which of its bytes a token stands for is not asked.
-        share = min(1.0, left / len(document.tokens))
-        self.num_bytes += round(document.num_bytes * share)
-
-    def figures(self) -> dict[str, Any]:
-        """What a shard tells of itself."""
-        return {
-            "num_documents": self.num_documents,
-            "num_infillings": self.num_infillings,
-            "epochs": round(self.num_documents / len(self.texts), 3),
-            "num_bytes": self.num_bytes,
-        }
+    Epoch after epoch, each in another seeded order, the packages in turn, so that no large one crowds out others.
+    """
+    for epoch in count():
+        order = f"{seed}.{epoch}" if epoch else seed
+        for text in in_turn(in_seeded_order(texts, order)):
+            spool.seek(text.start)
+            yield from writer.write(spool.read(text.length).decode(), f"infilling:{order}:{text.key}")
 
 
 def _spool(texts: Iterable[Text], spool: IO[bytes]) -> list[_Spooled]:
