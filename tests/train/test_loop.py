@@ -33,10 +33,11 @@ MEASURED = Rows("python", torch.from_numpy(SEQUENCES[:2]), torch.ones(2, 16, dty
 def run(random_base: Path, tmp_path: Path, packed: Any) -> Any:
     """Trains a branch; gives its facts, its metrics and its tensors."""
 
-    def train(name: str = "out", measured: bool = False, **settings: Any) -> Any:
+    def train(name: str = "out", measured: bool = False, compiled: bool = False, **settings: Any) -> Any:
         folder = StageFolder(tmp_path / name, "train-test", 1, {}, {})
         folder.begin()
-        branch = Branch(name, random_base, packed(SEQUENCES), "feed-forward", (MEASURED,) if measured else ())
+        rows = (MEASURED,) if measured else ()
+        branch = Branch(name, random_base, packed(SEQUENCES), "feed-forward", rows, compiled=compiled)
         facts = train_branch(branch, CONFIG.model_copy(update=settings), folder)
         lines = [json.loads(line) for line in (folder.path / "metrics.jsonl").read_text().splitlines()]
         return facts, lines, load_file(folder.path / "model.safetensors")
@@ -89,28 +90,35 @@ from codechoir.console import Progress
 from codechoir.train.branch import Branch, train_branch
 from codechoir.train.config import TrainConfig
 from codechoir.train.sequences import ArraySequences
-base, out, step = sys.argv[1:]
+base, out, step, compiled = sys.argv[1:]
 left = [int(step)]
 def kill(*_):
     left[0] -= 1
     if not left[0]:
         os.kill(os.getpid(), signal.SIGKILL)
 Progress.advance = kill
-config = TrainConfig(sequence_length=16, sequences_per_step=2, learning_rate=0.01, precision="float32",
+config = TrainConfig(sequence_length=16, sequences_per_step=5, learning_rate=0.01, precision="float32",
                      checkpoint_seconds=0)
 tokens = np.random.default_rng(0).integers(0, 257, (12, 16))
 folder = StageFolder(Path(out), "train-test", 1, {}, {})
 folder.begin()
-train_branch(Branch("out", Path(base), ArraySequences(tokens, -1), "feed-forward"), config, folder)
+branch = Branch("out", Path(base), ArraySequences(tokens, -1), "feed-forward", compiled=compiled == "True")
+train_branch(branch, config, folder)
 """
 
 
-def test_a_killed_run_carries_on_bit_for_bit(run: Any, random_base: Path, tmp_path: Path) -> None:
-    facts, lines, whole = run("whole")
-    command = [sys.executable, "-c", _KILLED, str(random_base), str(tmp_path / "killed"), "4"]
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch's compiler, about itself
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("compiled", [False, True])
+def test_a_killed_run_carries_on_bit_for_bit(run: Any, random_base: Path, tmp_path: Path, compiled: bool) -> None:
+    """Five sequences a step, the last of two: who carries on begins with the shape that the other ends with."""
+    told_how = {"compiled": compiled, "sequences_per_step": 5}
+    facts, lines, whole = run("whole", **told_how)
+    command = [sys.executable, "-c", _KILLED, str(random_base), str(tmp_path / "killed"), "2", str(compiled)]
     killed = subprocess.run(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
-    again, carried, tensors = run("killed")
+    torch.compiler.reset()  # as a new process begins
+    again, carried, tensors = run("killed", **told_how)
 
     def told(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
         return [{key: value for key, value in line.items() if key != "tokens_per_second"} for line in lines]
