@@ -428,6 +428,16 @@ def test_the_same_run_gives_the_same_files(fake, tmp_path: Path) -> None:
             assert (tmp_path / "first" / name).read_bytes() == (tmp_path / "second" / name).read_bytes()
 
 
+def test_what_an_earlier_recipe_tuned_is_not_told(fake) -> None:
+    fake.facts["tune"] = {"steps": 30, "top_k": 2, "what": "whole", "best_step": 20, "losses": {}, "recovered": {}}
+    folder = fake.write()
+    told = {}
+    for tune in ({"steps": 30}, None):
+        run(folder, recipe={"tune": tune})
+        told[tune is None] = "tuned by gradient for 30 steps" in (folder / "report" / "report.md").read_text()
+    assert told == {False: True, True: False}
+
+
 def test_a_finished_report_is_kept_until_a_stage_or_the_recipe_changes(fake) -> None:
     folder = fake.write(leave_out=("evaluate",))
     page = folder / "report" / "index.html"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,8 @@ def report(
     InputError where a file of the run is damaged.
     """
     found = read_run(run)
+    if recipe.get("tune", {}) is None:  # what an earlier recipe tuned is not this run's
+        found = replace(found, tune=None)
     inputs = {**{name: manifest.digest for name, manifest in found.stages().items()}, **models_digest_inputs}
     settings = {**config.model_dump(mode="json"), "run": found.name, "recipe": process.plain(recipe)}
     folder = StageFolder(out, "report", VERSION, settings, inputs)
