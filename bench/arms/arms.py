@@ -1,0 +1,72 @@
+"""The arms: a name for each, and what it changes in the recipe. Runs nothing.
+
+All arms read as many sequences a language, S: those of the recipe's trunk and of its expert together. A model that is
+served has then read S sequences of every language, whether dense or MoE, but for the learning rates' tries.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from codechoir.recipe import Recipe
+
+HALF = "trunk 1/2"
+_TRUNKS = {"from the base": 0.0, "trunk 1/4": 0.25, HALF: 0.5, "trunk 3/4": 0.75}
+_TUNED_SHARE = 0.125  # of S, that is left for tuning
+
+
+_SCORED = "universal, trunk, moe-oracle, moe-prompt, moe-token-top1, moe-token-top2, moe-uniform, soup"
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """One way. `told`: what it changes; arms that train alike train once."""
+
+    name: str
+    train: Mapping[str, object]
+    told: Mapping[str, object]
+
+    @property
+    def folder(self) -> str:
+        """Its run's folder."""
+        return self.name.replace(", ", "-").replace(" ", "-").replace("/", "-")
+
+    def settings(self) -> list[str]:
+        """As the command line takes them."""
+        return [f"--set={key}={value}" for key, value in {**self.train, **self.told}.items()]
+
+
+def arms(recipe: Recipe) -> list[Arm]:
+    """All arms of a recipe."""
+    train, num_languages = recipe.train, len(recipe.languages)
+    total = train.trunk_sequences + train.expert_sequences
+
+    def split(share: float, left: int = 0) -> dict[str, object]:
+        trunk = round(share * total)
+        return {"train.trunk_sequences": trunk, "train.expert_sequences": total - trunk - left}
+
+    per_step = max(1, train.sequences_per_step // num_languages)
+    num_steps = round(_TUNED_SHARE * total) // per_step
+    tuned = {
+        "what": "whole",
+        "steps": num_steps,
+        "sequences_per_language": per_step,
+        "sequence_length": train.sequence_length,
+        "learning_rate": train.learning_rate / 3,
+        "validate_every": max(1, num_steps // 8),
+    }
+    scored = {"generate.score": f"[{_SCORED}]", "generate.complete": "[]", "generate.infill": "[]"}
+    tuned_scored = scored | {"generate.score": f"[{_SCORED}, moe-tuned]"}
+    left = split(0.5, num_steps * per_step)
+    infilled = {"generate.infill": "[universal, trunk, moe-prompt]", "generate.infilling_documents": 100}
+    return [
+        *(Arm(name, split(share), scored) for name, share in _TRUNKS.items()),
+        Arm("low rank", split(0.5) | {"train.branches_trainable": "lora"}, scored),
+        *(
+            Arm(f"tuned whole, top-{top_k}", left, tuned_scored | {"tune": json.dumps(tuned | {"top_k": top_k})})
+            for top_k in (1, 2)
+        ),
+        Arm("infilling", split(0.5) | {"train.infilling_rate": 0.5}, scored | infilled),
+    ]

@@ -1,0 +1,138 @@
+"""Tells the arms' results as a Markdown page: every arm's models against its own dense model and the best one.
+
+Goes by the log-likelihoods that the runs have left, as the evaluate stage does: paired, intervals by bootstrap over
+packages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.arms.arms import Arm
+from bench.pages import table
+from codechoir.artifacts import read_manifest
+from codechoir.evaluate.scores import MEAN, UNIVERSAL, Scored, score
+from codechoir.languages import LANGUAGES
+from codechoir.recipe import Recipe
+from codechoir.records import Infilling, LogLikelihood, RecordT, read_records
+
+_SEPARATOR = " / "
+_EXACT = "infill_exact_match"
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What an arm's finished run has left."""
+
+    arm: Arm
+    folder: Path
+    likelihoods: tuple[LogLikelihood, ...]
+    infillings: tuple[Infilling, ...]
+
+
+def page(command: str, machine: str, recipe: Recipe, arms: Sequence[Arm], work: Path) -> str:
+    """The whole page of the arms that are finished."""
+    found = [_read(arm, work / arm.folder) for arm in arms if (work / arm.folder / "generate/manifest.json").exists()]
+    every = _scored(recipe, found, UNIVERSAL)
+    means = {each.model: each.value for each in every.scores if each.language == MEAN and each.metric != _EXACT}
+    dense = {one.arm.name: means[f"{one.arm.name}{_SEPARATOR}{UNIVERSAL}"] for one in found}
+    best = min(dense, key=dense.__getitem__)
+    against_best = _differences(_scored(recipe, found, f"{best}{_SEPARATOR}{UNIVERSAL}"))
+    total = (recipe.train.trunk_sequences + recipe.train.expert_sequences) * recipe.train.sequence_length
+    rows = []
+    for one in found:
+        own = _differences(_scored(recipe, [one], f"{one.arm.name}{_SEPARATOR}{UNIVERSAL}"))
+        for model in _models(one):
+            name = f"{one.arm.name}{_SEPARATOR}{model}"
+            rows.append((one.arm.name, model, f"{means[name]:.4f}", own.get(name, ""), against_best.get(name, "")))
+    parts = [
+        "# Arms: which MoE, if any, is better than the dense model",
+        f"Made by `{command}`. {machine}",
+        f"Every arm's models have read {total:,} tokens of each of {len(recipe.languages)} languages. Bits per byte of "
+        "held-out files, the mean over languages; differences in percent, with 95% intervals by bootstrap over "
+        "packages, less than 0 is better than dense, bold where 0 is outside. The best dense model is that of the arm "
+        f"`{best}`. A token passes one expert under moe-oracle, moe-prompt and moe-token-top1, as many parameters as "
+        "in the dense model; two under moe-token-top2, all under moe-uniform.",
+        table(("arm", "model", "bits per byte", "to its own dense model", "to the best dense model"), rows),
+        "## By language, each arm's dense model and best MoE",
+        _by_language(recipe, every, found),
+        "## Learning rates, and what they were chosen from",
+        table(("arm", "trunk", "experts", "universal"), (_rates(one, recipe) for one in found)),
+    ]
+    exact = [each for each in every.scores if each.metric == _EXACT and each.language == MEAN]
+    if exact:
+        lines = ((each.model, f"{each.value:.1%}", f"{each.low:.1%} to {each.high:.1%}") for each in exact)
+        parts += ["## Lines filled in exactly", table(("model", "exact", "95% interval"), lines)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _read(arm: Arm, folder: Path) -> _Found:
+    generated = folder / "generate"
+    return _Found(
+        arm,
+        folder,
+        tuple(_records(generated.glob("*/*.likelihood.jsonl"), LogLikelihood, arm)),
+        tuple(_records(generated.glob("*/*.infill.jsonl"), Infilling, arm)),
+    )
+
+
+def _records(paths: Iterable[Path], kind: type[RecordT], arm: Arm) -> Iterable[RecordT]:
+    """The records of all files, the arm before the model's name."""
+    for path in sorted(paths):
+        for record in read_records(kind, path):
+            yield record.model_copy(update={"model": f"{arm.name}{_SEPARATOR}{path.parent.name}"})
+
+
+def _models(one: _Found) -> list[str]:
+    """The models that an arm is judged by, the dense ones first."""
+    names = {each.model.partition(_SEPARATOR)[2] for each in one.likelihoods}
+    return sorted(names, key=lambda name: (name.startswith(("moe", "soup")), name))
+
+
+def _scored(recipe: Recipe, found: Sequence[_Found], dense: str) -> Scored:
+    """The scores of all arms, with one of their models as the dense one."""
+
+    def renamed(records: Iterable[RecordT]) -> Iterable[RecordT]:
+        for each in records:
+            is_dense = getattr(each, "model") == dense  # noqa: B009
+            yield each.model_copy(update={"model": UNIVERSAL}) if is_dense else each
+
+    likelihoods = [each for one in found for each in renamed(one.likelihoods)]
+    infillings = [each for one in found for each in renamed(one.infillings)]
+    return score(likelihoods, infillings, {}, recipe.evaluate)
+
+
+def _differences(scored: Scored) -> dict[str, str]:
+    """By model: the difference of the means to the dense model's, in percent of it, and its interval."""
+    values = {each.model: each.value for each in scored.scores if each.language == MEAN and each.metric != _EXACT}
+    told = {}
+    for each in scored.comparisons:
+        if each.language == MEAN and each.against == UNIVERSAL and each.metric != _EXACT:
+            share = 100 / values[UNIVERSAL]
+            bold = "**" if not each.low <= 0 <= each.high else ""
+            shares = (each.difference * share, each.low * share, each.high * share)
+            told[each.model] = "{}{:+.2f}%{} ({:+.2f} to {:+.2f})".format(bold, shares[0], bold, *shares[1:])
+    return told
+
+
+def _by_language(recipe: Recipe, scored: Scored, found: Sequence[_Found]) -> str:
+    values = {(each.model, each.language): each.value for each in scored.scores if each.metric != _EXACT}
+    names = []
+    for one in found:
+        routed = [f"{one.arm.name}{_SEPARATOR}{model}" for model in _models(one) if model.startswith("moe-")]
+        names += [f"{one.arm.name}{_SEPARATOR}{UNIVERSAL}", min(routed, key=lambda name: values[name, MEAN])]
+    rows = ((name, *(f"{values[name, language]:.4f}" for language in recipe.languages)) for name in names)
+    return table(("model", *(LANGUAGES[name].stack_name for name in recipe.languages)), rows)
+
+
+def _rates(one: _Found, recipe: Recipe) -> tuple[str, ...]:
+    def told(name: str) -> str:
+        facts: Mapping[str, object] = read_manifest(one.folder / "train" / name).facts
+        tries = facts["search"]
+        assert isinstance(tries, list)
+        tried = ", ".join(f"{each['learning_rate']:g}: {each['bits_per_byte']:.4f}" for each in tries)
+        return f"{facts['learning_rate']:g}" + (f" ({tried})" if tried else "")
+
+    return one.arm.name, *(told(name) for name in ("trunk", recipe.languages[0], UNIVERSAL))
