@@ -44,10 +44,13 @@ def test_a_text_is_routed(codechoir, finished_run: Path, source: Path, tmp_path:
     (text,) = told["texts"]
     assert text["tokens"] == text["tokens_read"] > 16
     assert set(text["prompt_router"]) >= {"16", str(text["tokens"])}
+    assert all(sum(route.values()) == pytest.approx(1, abs=1e-3) for route in text["prompt_route"].values())
     html = page.read_text()
     assert "&lt;" in html and "<b>" not in html
     words = codechoir("inspect", finished_run / "compose", "--text", source)
     assert "dead experts" in words.stdout and "after" in words.stdout
+    route = max(text["prompt_route"][str(text["tokens"])].items(), key=lambda each: each[1])
+    assert route[0] in words.stdout.rstrip().splitlines()[-1].split("%")[2]  # after two experts' probabilities
 
 
 @pytest.mark.parametrize(

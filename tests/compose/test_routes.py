@@ -5,7 +5,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM
 
-from codechoir.compose.routes import RouteReader, TextRoutes, _pieces, dead_experts, read_text, routing_shares
+from codechoir.compose.routes import (
+    RouteReader,
+    TextRoutes,
+    _pieces,
+    dead_experts,
+    read_text,
+    route_in_words,
+    routing_shares,
+)
 from codechoir.compose.stage import compose
 from codechoir.documents import read_texts
 from codechoir.errors import InputError
@@ -82,8 +90,14 @@ def test_the_prompt_router_is_asked_at_each_length(reader, composed, python_text
     ids = torch.tensor(load_tokenizer(composed)(python_text)["input_ids"])
     router = open_composed(composed).prompt_router
     assert list(found.prompt) == [16, 32, 64, 128, 256, min(len(ids), router.prefix_tokens)]
-    for length, row in found.prompt.items():
-        assert row == pytest.approx(router.probabilities([ids[:length]])[0].tolist(), abs=1e-4)
+    for length, route in found.prompt.items():
+        assert route.probabilities == pytest.approx(router.probabilities([ids[:length]])[0].tolist(), abs=1e-4)
+        assert route.weights == pytest.approx(router.routes([ids[:length]])[0].tolist(), abs=1e-4)
+
+
+def test_a_route_is_told_by_its_experts():
+    assert route_in_words((0.0, 1.0, 0.0), ("python", "java", "cpp")) == "java"
+    assert route_in_words((0.4, 0.0, 0.6), ("python", "java", "cpp")) == "cpp 60%, python 40%"
 
 
 def routes(language, chosen, weights):

@@ -25,7 +25,7 @@ def inspect(model: Path, texts: tuple[Path, ...], html: Path | None, as_json: bo
     """Look into MODEL, a composed folder: its experts, sizes, and how alike the experts are, layer by layer.
 
     With --text also where token routing sends the text: shares by layer and language, experts that nothing is sent to,
-    and the prompt router's probabilities by how much of the text it has read.
+    and the prompt router's probabilities, and the route that they lead to, by how much of the text it has read.
     """
     from codechoir.artifacts import write_atomically
     from codechoir.compose.inspecting import in_words, open_view, read_routes, tell

@@ -12,7 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from codechoir.compose.moments import moment_tokens
-from codechoir.compose.routes import RouteReader, TextRoutes, dead_experts, read_text, routing_shares
+from codechoir.compose.routes import (
+    RouteReader,
+    TextRoutes,
+    dead_experts,
+    read_text,
+    route_in_words,
+    routing_shares,
+)
 from codechoir.compose.similarity import similarities
 from codechoir.compose.views import ComposedView, view_composed
 from codechoir.model.moe import Routing, active_parameters
@@ -70,7 +77,11 @@ def tell(view: ComposedView, texts: Sequence[TextRoutes]) -> dict[str, Any]:
                 "tokens": text.num_tokens,
                 "tokens_read": len(text.pieces),
                 "prompt_router": {
-                    str(length): dict(zip(experts, row, strict=True)) for length, row in text.prompt.items()
+                    str(length): dict(zip(experts, route.probabilities, strict=True))
+                    for length, route in text.prompt.items()
+                },
+                "prompt_route": {
+                    str(length): dict(zip(experts, route.weights, strict=True)) for length, route in text.prompt.items()
                 },
             }
             for text in texts
@@ -127,8 +138,9 @@ def _routing_lines(told: dict[str, Any]) -> list[str]:
     dead = [f"layer {layer}: {', '.join(names)}" for layer, names in told["dead_experts"].items() if names]
     lines += [f"dead experts      {'; '.join(dead) or 'none'}", ""]
     for text in told["texts"]:
-        lines += [f"prompt router, {text['file']}", f"{'':22}{header}"]
+        lines += [f"prompt router, {text['file']}", f"{'':22}{header}  route"]
         for length, row in text["prompt_router"].items():
             cells = (f"{share:>{max(10, len(name))}.1%}" for name, share in row.items())
-            lines.append(f"  after {length:>5} tokens  " + "  ".join(cells))
+            route = route_in_words(text["prompt_route"][length].values(), experts)
+            lines.append(f"  after {length:>5} tokens  " + "  ".join(cells) + f"  {route}")
     return lines

@@ -10,7 +10,7 @@ Shapes: L layers with experts, T tokens, K experts a token, E experts.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -29,6 +29,14 @@ MAX_TOKENS = 2048
 
 
 @dataclass(frozen=True, slots=True)
+class PromptRoute:
+    """Each expert's probability, and the weight that it gets: of one expert all, or what the fallback decides."""
+
+    probabilities: tuple[float, ...]
+    weights: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class TextRoutes:
     """One text's routes. `pieces` are its tokens' characters: joined, they are the part of it that was read."""
 
@@ -38,7 +46,7 @@ class TextRoutes:
     pieces: tuple[str, ...]
     chosen_LTK: torch.Tensor  # experts' numbers
     weights_LTK: torch.Tensor  # of each token's experts, 1 together
-    prompt: Mapping[int, tuple[float, ...]]  # tokens read -> each expert's probability
+    prompt: Mapping[int, PromptRoute]  # by tokens read
 
     def shares(self, num_experts: int) -> torch.Tensor:
         """Each expert's weight for each token in each layer, (L, T, E)."""
@@ -87,15 +95,23 @@ class RouteReader:
             self._prompt(ids),
         )
 
-    def _prompt(self, ids: Sequence[int]) -> dict[int, tuple[float, ...]]:
+    def _prompt(self, ids: Sequence[int]) -> dict[int, PromptRoute]:
         router = self._model.prompt_router
         longest = min(len(ids), router.prefix_tokens)
         lengths = [length for length in PREFIX_LENGTHS if length < longest] + [longest]
-        probabilities = router.probabilities([torch.tensor(ids[:length]) for length in lengths])
-        return {
-            length: tuple(round(float(share), 4) for share in row)
-            for length, row in zip(lengths, probabilities, strict=True)
-        }
+        probabilities_NE = router.probabilities([torch.tensor(ids[:length]) for length in lengths])
+        told = zip(lengths, probabilities_NE, router.decide(probabilities_NE), strict=True)
+        return {length: PromptRoute(_rounded(row), _rounded(weights)) for length, row, weights in told}
+
+
+def route_in_words(weights: Iterable[float], experts: Sequence[str]) -> str:
+    """The experts that have weight, the largest first, with their shares where they are several."""
+    parts = sorted(((weight, name) for weight, name in zip(weights, experts, strict=True) if weight), reverse=True)
+    return parts[0][1] if len(parts) == 1 else ", ".join(f"{name} {weight:.0%}" for weight, name in parts)
+
+
+def _rounded(row_E: torch.Tensor) -> tuple[float, ...]:
+    return tuple(round(float(share), 4) for share in row_E)
 
 
 def routing_shares(texts: Sequence[TextRoutes], num_experts: int) -> dict[str, list[list[float]]]:

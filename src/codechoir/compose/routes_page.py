@@ -12,7 +12,7 @@ from html import escape
 
 import torch
 
-from codechoir.compose.routes import TextRoutes, dead_experts, routing_shares
+from codechoir.compose.routes import TextRoutes, dead_experts, route_in_words, routing_shares
 
 # Controls but for tab and line feed, what sets the order of writing, what has no width, and lone surrogates.
 _UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]")
@@ -77,12 +77,14 @@ def _text(text: TextRoutes, experts: Sequence[str], layers: Sequence[int]) -> st
     cut = f" (the first {read:,} of {text.num_tokens:,} tokens)" if read < text.num_tokens else ""
     header = "".join(f"<th>{_shown(name)}</th>" for name in experts)
     rows = "".join(
-        f"<tr><td>{length:,}</td>{''.join(f'<td>{share:.1%}</td>' for share in row)}</tr>\n"
-        for length, row in text.prompt.items()
+        f"<tr><td>{length:,}</td>{''.join(f'<td>{share:.1%}</td>' for share in route.probabilities)}"
+        f"<td>{_shown(route_in_words(route.weights, experts))}</td></tr>\n"
+        for length, route in text.prompt.items()
     )
     return (
         f"<h2>{_shown(text.name)}: {_shown(text.language)}{cut}</h2>\n"
-        f"<table><tr><th>prompt router after tokens</th>{header}</tr>\n{rows}</table>\n<pre>{''.join(spans)}</pre>\n"
+        f"<table><tr><th>prompt router after tokens</th>{header}<th>route</th></tr>\n{rows}</table>\n"
+        f"<pre>{''.join(spans)}</pre>\n"
     )
 
 
