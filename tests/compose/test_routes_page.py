@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from codechoir.compose.routes import TextRoutes
+from codechoir.compose.routes import PromptRoute, TextRoutes
 from codechoir.compose.routes_page import routes_page
 
 EXPERTS = ("python", "java")
@@ -43,7 +43,8 @@ class Page(HTMLParser):
 def routes(pieces, name="file.py"):
     num_tokens = len(pieces)
     chosen = torch.arange(2 * num_tokens).reshape(2, num_tokens, 1) % 2
-    return TextRoutes(name, "python", num_tokens, tuple(pieces), chosen, torch.ones(2, num_tokens, 1), {16: (0.9, 0.1)})
+    prompt = {16: PromptRoute((0.9, 0.1), (1.0, 0.0))}
+    return TextRoutes(name, "python", num_tokens, tuple(pieces), chosen, torch.ones(2, num_tokens, 1), prompt)
 
 
 ALLOWED = {"html", "head", "meta", "title", "style", "body", "h1", "h2", "p", "span", "table", "tr", "th", "td", "pre"}
@@ -83,7 +84,8 @@ def test_what_cannot_be_seen_is_shown():
 def test_colour_and_title_are_the_route():
     chosen = torch.tensor([[[0, 1], [1, 0]], [[0, 1], [1, 0]]])
     weights = torch.tensor([[[0.9, 0.1], [0.6, 0.4]], [[0.7, 0.3], [0.8, 0.2]]])
-    text = TextRoutes("f.py", "python", 5, ("a", "b"), chosen, weights, {2: (0.25, 0.75)})
+    prompt = {2: PromptRoute((0.25, 0.75), (0.25, 0.75))}
+    text = TextRoutes("f.py", "python", 5, ("a", "b"), chosen, weights, prompt)
     html = routes_page("m", EXPERTS, LAYERS, [text])
     page = Page(html)
     assert page.titles == ["layer 0: python 90%, java 10%\nlayer 2: python 70%, java 30%",
@@ -93,4 +95,4 @@ def test_colour_and_title_are_the_route():
     assert {name: hue for hue, name in key} == {"python": first[0], "java": second[0]}
     assert first[1] == "0.63" and second[1] == "0.57"  # 0.15 and 0.6 of the mean weights 0.8 and 0.7
     assert "the first 2 of 5 tokens" in html
-    assert "<td>75.0%</td>" in html
+    assert "<td>75.0%</td><td>java 75%, python 25%</td>" in html
