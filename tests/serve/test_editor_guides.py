@@ -70,7 +70,7 @@ def test_the_settings_of_continue_name_what_is_served(serving, filling_choir: Se
     with running.http() as client:
         body = {"model": roles["autocomplete"]["model"], "prompt": prompt, "max_tokens": 3}
         assert client.post("/v1/completions", json=body).raise_for_status().json()["choices"][0]["x_route"]
-        ids = filling_choir.text.encode(prompt)
+        ids = filling_choir.infilling.encoder.encode(prompt)
         counted = client.post("/v1/completions", json=body).json()["usage"]["prompt_tokens"]
         assert counted < len(ids)  # the three sentinels are tokens, not text
         body = {"model": roles["chat"]["model"], "messages": [{"role": "user", "content": "x"}], "max_tokens": 3}
