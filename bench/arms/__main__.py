@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -38,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     groups = [list(group) for _, group in groupby(chosen, key=lambda arm: arm.train)]
     with ThreadPoolExecutor(options.jobs) as pool:
         list(pool.map(lambda group: _run(group, told, options.work, options.jobs), groups))
-    text = page(" ".join(["python -m bench.arms", *sys.argv[1:]]), machine(), recipe, chosen, options.work)
+    text = page(f"python -m bench.arms {shlex.join(sys.argv[1:])}", machine(), recipe, chosen, options.work)
     if options.out:
         options.out.write_text(text, encoding="utf-8")
     else:

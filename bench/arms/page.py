@@ -53,8 +53,8 @@ def page(command: str, machine: str, recipe: Recipe, arms: Sequence[Arm], work: 
         f"Every arm's models have read {total:,} tokens of each of {len(recipe.languages)} languages. Bits per byte of "
         "held-out files, the mean over languages; differences in percent, with 95% intervals by bootstrap over "
         "packages, less than 0 is better than dense, bold where 0 is outside. The best dense model is that of the arm "
-        f"`{best}`. A token passes one expert under moe-oracle, moe-prompt and moe-token-top1, as many parameters as "
-        "in the dense model; two under moe-token-top2, all under moe-uniform.",
+        f"`{best}`. A token passes one expert, as many parameters as in the dense model, under moe-oracle, "
+        "moe-token-top1 and, where its router is sure, moe-prompt; two under moe-token-top2, all under moe-uniform.",
         table(("arm", "model", "bits per byte", "to its own dense model", "to the best dense model"), rows),
         "## By language, each arm's dense model and best MoE",
         _by_language(recipe, every, found),
