@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import library
 from torch.nn import functional
 from transformers import (
     AutoModelForCausalLM,
@@ -104,7 +105,7 @@ def test_document_attention_is_attention_with_a_mask(
 def test_document_attention_is_an_operation_that_torch_can_compile() -> None:
     query, key, value = (torch.randn(2, heads, 12, 8, dtype=torch.float64, requires_grad=True) for heads in (4, 2, 2))
     ends = torch.tensor([0, 7, 12, 24], dtype=torch.int32)
-    torch.library.opcheck(torch.ops.codechoir.document_attention.default, (query, key, value, ends, None, 0))
+    library.opcheck(torch.ops.codechoir.document_attention.default, (query, key, value, ends, None, 0))
 
 
 def test_what_flash_attention_does_not_compute_is_left_to_others() -> None:

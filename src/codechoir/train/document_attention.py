@@ -13,6 +13,7 @@ from itertools import pairwise
 from typing import Any
 
 import torch
+from torch import library
 
 _FLASH = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 _FLASH_BACKWARD = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
@@ -36,7 +37,7 @@ def document_attention(
     return out_BHTD
 
 
-@torch.library.custom_op("codechoir::document_attention", mutates_args=(), device_types="cpu")
+@library.custom_op("codechoir::document_attention", mutates_args=(), device_types="cpu")
 def _attention(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, ends: torch.Tensor, scale: float | None, window: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -58,7 +59,7 @@ def _(query: torch.Tensor, *_: Any) -> tuple[torch.Tensor, torch.Tensor]:
     return out, query.new_empty(_sums_shape(query), dtype=_sums_dtype(query))
 
 
-@torch.library.custom_op("codechoir::document_attention_backward", mutates_args=(), device_types="cpu")
+@library.custom_op("codechoir::document_attention_backward", mutates_args=(), device_types="cpu")
 def _attention_backward(
     gradient: torch.Tensor,
     saved: list[torch.Tensor],
