@@ -5,6 +5,7 @@ Knows nothing of languages: `stage.py` decides which branches there are and what
 
 from __future__ import annotations
 
+import gc
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,7 @@ def train_branch(branch: Branch, config: TrainConfig, folder: StageFolder) -> di
 
     Where several processes train together all must call it; the first one writes, and all get the figures.
     """
+    gc.collect()  # an earlier branch's model: compiled layers are in cycles
     devices, dtype = join_devices(), compute_dtype(config.precision)
     subject = load_subject(branch.start, branch.way, config, dtype)
     subject.model.to(devices.device)
