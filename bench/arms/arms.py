@@ -12,11 +12,8 @@ from dataclasses import dataclass
 
 from codechoir.recipe import Recipe
 
-HALF = "trunk 1/2"
-_TRUNKS = {"from the base": 0.0, "trunk 1/4": 0.25, HALF: 0.5, "trunk 3/4": 0.75}
+_TRUNKS = {"from the base": 0.0, "trunk 1/4": 0.25, "trunk 1/2": 0.5, "trunk 3/4": 0.75}
 _TUNED_SHARE = 0.125  # of S, that is left for tuning
-
-
 _SCORED = "universal, trunk, moe-oracle, moe-prompt, moe-token-top1, moe-token-top2, moe-uniform, soup"
 
 

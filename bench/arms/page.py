@@ -13,13 +13,12 @@ from pathlib import Path
 from bench.arms.arms import Arm
 from bench.pages import table
 from codechoir.artifacts import read_manifest
-from codechoir.evaluate.scores import MEAN, UNIVERSAL, Scored, score
+from codechoir.evaluate.scores import EXACT_MATCH, MEAN, UNIVERSAL, Scored, score
 from codechoir.languages import LANGUAGES
 from codechoir.recipe import Recipe
 from codechoir.records import Infilling, LogLikelihood, RecordT, read_records
 
 _SEPARATOR = " / "
-_EXACT = "infill_exact_match"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +35,7 @@ def page(command: str, machine: str, recipe: Recipe, arms: Sequence[Arm], work: 
     """The whole page of the arms that are finished."""
     found = [_read(arm, work / arm.folder) for arm in arms if (work / arm.folder / "generate/manifest.json").exists()]
     every = _scored(recipe, found, UNIVERSAL)
-    means = {each.model: each.value for each in every.scores if each.language == MEAN and each.metric != _EXACT}
+    means = {each.model: each.value for each in every.scores if each.language == MEAN and each.metric != EXACT_MATCH}
     dense = {one.arm.name: means[f"{one.arm.name}{_SEPARATOR}{UNIVERSAL}"] for one in found}
     best = min(dense, key=dense.__getitem__)
     against_best = _differences(_scored(recipe, found, f"{best}{_SEPARATOR}{UNIVERSAL}"))
@@ -61,7 +60,7 @@ def page(command: str, machine: str, recipe: Recipe, arms: Sequence[Arm], work: 
         "## Learning rates, and what they were chosen from",
         table(("arm", "trunk", "experts", "universal"), (_rates(one, recipe) for one in found)),
     ]
-    exact = [each for each in every.scores if each.metric == _EXACT and each.language == MEAN]
+    exact = [each for each in every.scores if each.metric == EXACT_MATCH and each.language == MEAN]
     if exact:
         lines = ((each.model, f"{each.value:.1%}", f"{each.low:.1%} to {each.high:.1%}") for each in exact)
         parts += ["## Lines filled in exactly", table(("model", "exact", "95% interval"), lines)]
@@ -106,10 +105,10 @@ def _scored(recipe: Recipe, found: Sequence[_Found], dense: str) -> Scored:
 
 def _differences(scored: Scored) -> dict[str, str]:
     """By model: the difference of the means to the dense model's, in percent of it, and its interval."""
-    values = {each.model: each.value for each in scored.scores if each.language == MEAN and each.metric != _EXACT}
+    values = {each.model: each.value for each in scored.scores if each.language == MEAN and each.metric != EXACT_MATCH}
     told = {}
     for each in scored.comparisons:
-        if each.language == MEAN and each.against == UNIVERSAL and each.metric != _EXACT:
+        if each.language == MEAN and each.against == UNIVERSAL and each.metric != EXACT_MATCH:
             share = 100 / values[UNIVERSAL]
             bold = "**" if not each.low <= 0 <= each.high else ""
             shares = (each.difference * share, each.low * share, each.high * share)
@@ -118,7 +117,7 @@ def _differences(scored: Scored) -> dict[str, str]:
 
 
 def _by_language(recipe: Recipe, scored: Scored, found: Sequence[_Found]) -> str:
-    values = {(each.model, each.language): each.value for each in scored.scores if each.metric != _EXACT}
+    values = {(each.model, each.language): each.value for each in scored.scores if each.metric != EXACT_MATCH}
     names = []
     for one in found:
         routed = [f"{one.arm.name}{_SEPARATOR}{model}" for model in _models(one) if model.startswith("moe-")]
