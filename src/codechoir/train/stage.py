@@ -32,7 +32,7 @@ from codechoir.train.sequences import Sequences
 from codechoir.train.shards import Shard, Source, make_shards
 from codechoir.train.validation import Rows, hold_back, validation_rows
 
-VERSION = 2
+VERSION = 3
 TRUNK, UNIVERSAL = "trunk", "universal"
 _EXPERTS = "experts"
 _BASE, _SEARCH, _SHARDS = "base", "search", "tokens"  # folders beside the branches'
