@@ -56,7 +56,7 @@ def test_train(asked: Recipe, tmp_path: Path, model_trial: ModelTrial) -> None:
     # trunk: 16 sequences, 4 steps; experts: 10 sequences, 3 steps, twice; universal: 20 sequences, 5 steps; 4 branches
     tokens = 2 * (8 + 10) * 128
     assert found.seconds == pytest.approx(4 * 5.0 + (2 * 3 + 5) * 2.0 + 4 * 1.0 + tokens / 1000)
-    assert (found.memory, found.disk) == (9000, 4 * 2500 + tokens * 4)
+    assert (found.memory, found.disk) == (7000 + 1.3 * 2000, 4 * 2500 + tokens * 4)
     assert "15 steps" in found.how and "one expert: 3 steps" in found.how
 
 

@@ -26,6 +26,7 @@ from codechoir.train.config import TrainConfig
 
 MIB = 2**20
 _GROWN = 1.2  # a whole corpus's peak by a sample's, batches aside: measured on the default recipe
+_FRAGMENTED = 1.3  # all branches' peak by a few steps': freed memory lies in fragments; measured on the same
 _BATCHES = 4  # copies of a batch that lie in memory: as read, as judged, as cleaned, as written
 _RECORD_BYTES = 2048  # of a completion, a likelihood or a verdict, about
 _POSITION_BYTES = 2
@@ -117,18 +118,20 @@ def _train(recipe: Recipe, trial: ModelTrial) -> Need:
     tries = [arm.tried(config) for arm in (trunk, expert, universal) for _ in config.learning_rates if arm.num_steps]
     seconds = read / trial.tokenize_rate + (len(branches) + len(tries)) * trial.branch_seconds
     seconds += sum(arm.seconds(config, trial) for arm in (*branches, *tries))
-    memory = "memory: measured" if trial.device == "cpu" else "memory: measured, without the device's own"
+    apart = "" if trial.device == "cpu" else ", without the device's own"
     most = "at most, " if config.patience else ""
     tried = f", {sum(arm.num_steps for arm in tries)} more to try learning rates" if tries else ""
     checkpoints = (config.keep_checkpoints + 1) * _STATE_BYTES * trial.trained_parameters
     how = (
         f"time: {most}{sum(arm.num_steps for arm in branches)} steps{tried}, a step measured on {trial.num_steps} "
-        f"({trial.step_seconds:.2g} s on the {trial.device}); one expert: {expert.num_steps} steps; {memory}; "
+        f"({trial.step_seconds:.2g} s on the {trial.device}); one expert: {expert.num_steps} steps; "
+        f"memory: measured on them, and a share for fragments{apart}; "
         f"disk: {len(branches)} models and the tokens, and up to {checkpoints / MIB:,.0f} MiB while one is trained"
     )
     disk = trial.folder_bytes + (len(branches) - 1) * trial.branch_bytes
     disk += read * (_POSITION_BYTES + (2 if trial.vocabulary <= 2**16 else 4))
-    return Need("train", seconds, trial.memory, disk, how)
+    memory = trial.first_memory + int(_FRAGMENTED * (trial.memory - trial.first_memory))
+    return Need("train", seconds, memory, disk, how)
 
 
 def _steps(num_sequences: int, config: TrainConfig) -> int:
