@@ -1,12 +1,37 @@
-"""What the pages of all benchmarks have alike: tables, verdicts, the machine in words."""
+"""What all benchmarks have alike: a command that writes a page, and the page's tables, verdicts, machine in words."""
 
 from __future__ import annotations
 
+import argparse
 import os
 import platform
+import shlex
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+
+
+def page_parser(name: str, description: str | None) -> argparse.ArgumentParser:
+    """The parser of `python -m bench.NAME`, which can be told where its page goes."""
+    parser = argparse.ArgumentParser(prog=f"python -m bench.{name}", description=description)
+    parser.add_argument("--out", type=Path, help="the page to write; none: stdout")
+    return parser
+
+
+def command_given(name: str) -> str:
+    """The command that this process was started with; make's own where it told but where the page goes."""
+    given = sys.argv[1:]
+    is_make = len(given) == 2 and given[0] == "--out"
+    return f"make bench-{name}" if is_make else shlex.join(["python", "-m", f"bench.{name}", *given])
+
+
+def write_page(text: str, out: Path | None) -> None:
+    """Writes a page to its place."""
+    if out:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(text, encoding="utf-8")
+    else:
+        sys.stdout.write(text)
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

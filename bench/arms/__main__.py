@@ -6,9 +6,7 @@ curation, and arms that train alike share a training. Run again, it carries on. 
 
 from __future__ import annotations
 
-import argparse
 import os
-import shlex
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -18,19 +16,18 @@ from pathlib import Path
 
 from bench.arms.arms import Arm, arms
 from bench.arms.page import page
-from bench.pages import machine
+from bench.pages import command_given, machine, page_parser, write_page
 from codechoir.recipe import load_recipe
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs what is missing and writes the page."""
-    parser = argparse.ArgumentParser(prog="python -m bench.arms", description=__doc__)
+    parser = page_parser("arms", __doc__)
     parser.add_argument("recipe", type=Path, help="its trunk's and its expert's sequences together are every arm's")
     parser.add_argument("--set", action="append", default=[], dest="overrides", help="KEY=VALUE, as for codechoir run")
     parser.add_argument("--only", nargs="*", help="names of arms; none: all")
     parser.add_argument("--jobs", type=int, default=1, help="arms at a time, on equal shares of the CPU cores")
     parser.add_argument("--work", type=Path, default=Path("build/bench/arms"), help="where the runs lie")
-    parser.add_argument("--out", type=Path, help="the page to write; none: stdout")
     options = parser.parse_args(arguments)
     recipe = load_recipe(options.recipe, options.overrides)
     told = [str(options.recipe), *(f"--set={each}" for each in options.overrides)]
@@ -39,11 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     groups = [list(group) for _, group in groupby(chosen, key=lambda arm: arm.train)]
     with ThreadPoolExecutor(options.jobs) as pool:
         list(pool.map(lambda group: _run(group, told, options.work, options.jobs), groups))
-    text = page(f"python -m bench.arms {shlex.join(sys.argv[1:])}", machine(), recipe, chosen, options.work)
-    if options.out:
-        options.out.write_text(text, encoding="utf-8")
-    else:
-        sys.stdout.write(text)
+    text = page(command_given("arms"), machine(), recipe, chosen, options.work)
+    write_page(text, options.out)
     return 0
 
 

@@ -6,7 +6,6 @@ What was measured is kept there, too, and taken up by --resume.
 
 from __future__ import annotations
 
-import argparse
 import json
 import shutil
 import subprocess
@@ -21,6 +20,7 @@ from bench.compose.measure import Measured
 from bench.compose.peer import measure_all, our_command, prepare_environment
 from bench.compose.quality import NEEDED, read_quality
 from bench.compose.report import Results, page
+from bench.pages import command_given, page_parser, write_page
 
 COMMANDS = ("mergekit", "copy", "fit")  # parts whose commands are run --rounds times
 PARTS = ("mergekit", "copy", "speed", "fit", "backends", "quality")
@@ -89,8 +89,7 @@ class Bench:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs what was asked for and writes the page."""
-    parser = argparse.ArgumentParser(prog="python -m bench.compose", description=__doc__)
-    parser.add_argument("--out", type=Path, help="the page to write; none: stdout")
+    parser = page_parser("compose", __doc__)
     parser.add_argument("--work", type=Path, default=Path("build/bench/compose"), help="where everything else lies")
     parser.add_argument("--quick", action="store_true", help="random toy models and one round: to see that it runs")
     parser.add_argument("--rounds", type=int, help="runs of each command; the median counts")
@@ -103,14 +102,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.rounds:
         sizes = Sizes(**{**asdict(sizes), "rounds": options.rounds})
     bench = Bench(options.work.resolve(), sizes, options.mergekit_env, options.run)
-    is_make = arguments is None and len(sys.argv) == 3 and options.out
-    command = "make bench-compose" if is_make else " ".join(["python -m bench.compose", *sys.argv[1:]])
-    text = page(_results(bench, options.only, command, resume=options.resume))
-    if options.out:
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        options.out.write_text(text, encoding="utf-8")
-    else:
-        sys.stdout.write(text)
+    text = page(_results(bench, options.only, command_given("compose"), resume=options.resume))
+    write_page(text, options.out)
     return 0
 
 

@@ -5,7 +5,6 @@ Everything made on the way lies below build/bench and is used again; nothing mea
 
 from __future__ import annotations
 
-import argparse
 import json
 import shutil
 import sys
@@ -22,6 +21,7 @@ from bench.curate.peers import common
 from bench.curate.planted import LEVELS, read_pairs, write_planted
 from bench.curate.report import Recall, Result, Results, Scale, page
 from bench.curate.tools import TOOLS, Tool, prepare_environments, run, version
+from bench.pages import command_given, page_parser, write_page
 
 PARTS = ("filters", "dedup", "planted", "linearity")
 
@@ -79,8 +79,7 @@ class Bench:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs what was asked for and writes the page."""
-    parser = argparse.ArgumentParser(prog="python -m bench.curate", description=__doc__)
-    parser.add_argument("--out", type=Path, help="the page to write; none: stdout")
+    parser = page_parser("curate", __doc__)
     parser.add_argument("--root", type=Path, default=Path("build/bench"), help="where everything else lies")
     parser.add_argument("--quick", action="store_true", help="a small corpus and one round, in about a minute")
     parser.add_argument("--rounds", type=int, help="runs of each tool; the median counts")
@@ -93,18 +92,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = [word.lower() for word in options.tools or [""]]
     tools = tuple(tool for tool in TOOLS if any(word in tool.name.lower() for word in words))
     bench = Bench(options.root.resolve(), sizes, tools, tuple(options.only))
-    command = "make bench-curate" if arguments is None and len(sys.argv) == 3 and options.out else _told_command()
-    text = page(_results(bench, command))
-    if options.out:
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        options.out.write_text(text)
-    else:
-        sys.stdout.write(text)
+    text = page(_results(bench, command_given("curate")))
+    write_page(text, options.out)
     return 0
-
-
-def _told_command() -> str:
-    return " ".join(["python -m bench.curate", *sys.argv[1:]])
 
 
 def _results(bench: Bench, command: str) -> Results:

@@ -5,7 +5,6 @@ Everything made on the way lies below build/bench and is used again; nothing mea
 
 from __future__ import annotations
 
-import argparse
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -18,6 +17,7 @@ from bench.evaluate.direct import blocking, drivers, polled
 from bench.evaluate.measure import milliseconds_each, score_many, time_direct, time_ours
 from bench.evaluate.problems import human_eval_programs, programs
 from bench.evaluate.report import TARGETS, Hostile, Results, Speeds, page
+from bench.pages import command_given, page_parser, write_page
 from codechoir.artifacts import cache_dir
 from codechoir.sandbox.isolation import Sandbox, open_sandbox
 from codechoir.sandbox.programs import check_toolchain
@@ -45,8 +45,7 @@ class Bench:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs what was asked for and writes the page."""
-    parser = argparse.ArgumentParser(prog="python -m bench.evaluate", description=__doc__)
-    parser.add_argument("--out", type=Path, help="the page to write; none: stdout")
+    parser = page_parser("evaluate", __doc__)
     parser.add_argument("--root", type=Path, default=Path("build/bench/evaluate"), help="where everything else lies")
     parser.add_argument("--rounds", type=int, default=3, help="of each measurement; the median counts")
     parser.add_argument("--workers", type=int, default=2)
@@ -62,14 +61,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         open_sandbox("bubblewrap"),
         tuple(options.completions),
     )
-    is_make = arguments is None and len(sys.argv) == 3 and options.out
-    command = "make bench-evaluate" if is_make else " ".join(["python -m bench.evaluate", *sys.argv[1:]])
-    text = page(_results(bench, options.only, command))
-    if options.out:
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        options.out.write_text(text, encoding="utf-8")
-    else:
-        sys.stdout.write(text)
+    text = page(_results(bench, options.only, command_given("evaluate")))
+    write_page(text, options.out)
     return 0
 
 

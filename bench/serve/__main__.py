@@ -7,7 +7,6 @@ measured, part by part, for --resume.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import json
 import subprocess
@@ -19,6 +18,7 @@ from statistics import median, quantiles
 from typing import Any
 
 from bench.compose.peer import our_command
+from bench.pages import command_given, page_parser, write_page
 from bench.serve.clients import MAX_BODY, paced, storm
 from bench.serve.engines import Prompts, measure_batching, measure_decoding, measure_exactness
 from bench.serve.report import Part, Results, page
@@ -78,8 +78,7 @@ class Bench:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs what was asked for and writes the page."""
-    parser = argparse.ArgumentParser(prog="python -m bench.serve", description=__doc__)
-    parser.add_argument("--out", type=Path, help="the page to write; none: stdout")
+    parser = page_parser("serve", __doc__)
     parser.add_argument("--work", type=Path, default=Path("build/bench/serve"), help="where everything else lies")
     parser.add_argument("--quick", action="store_true", help="toy models and few rounds: to see that it runs")
     parser.add_argument("--rounds", type=int, help="of each measurement; the median counts")
@@ -90,14 +89,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.rounds:
         sizes = replace(sizes, rounds=options.rounds)
     bench = Bench(options.work.resolve(), sizes)
-    is_make = arguments is None and len(sys.argv) == 3 and options.out
-    command = "make bench-serve" if is_make else " ".join(["python -m bench.serve", *sys.argv[1:]])
-    text = page(Results(command, options.quick, _parts(bench, options.only, resume=options.resume)))
-    if options.out:
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        options.out.write_text(text, encoding="utf-8")
-    else:
-        sys.stdout.write(text)
+    text = page(Results(command_given("serve"), options.quick, _parts(bench, options.only, resume=options.resume)))
+    write_page(text, options.out)
     return 0
 
 

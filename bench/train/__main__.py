@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.compose.measure import measure
-from bench.pages import machine
+from bench.pages import command_given, machine, page_parser, write_page
 from bench.train.report import OURS, OURS_ALL, PEER, PEER_ALL, page, speed
 
 CONTESTANTS = {
@@ -60,8 +60,7 @@ PARTS = ("cpu", "gpu", *LARGE)
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs what was asked for and writes the page."""
-    parser = argparse.ArgumentParser(prog="python -m bench.train", description=__doc__)
-    parser.add_argument("--out", type=Path, help="the page to write; none: stdout")
+    parser = page_parser("train", __doc__)
     parser.add_argument("--work", type=Path, default=Path("build/bench/train"), help="where everything else lies")
     parser.add_argument("--quick", action="store_true", help="a toy model and one round: to see that it runs")
     parser.add_argument("--rounds", type=int, help="runs of each contestant; the median counts")
@@ -71,14 +70,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     sizes, work = QUICK if options.quick else FULL, options.work.resolve()
     if options.rounds:
         sizes = {part: replace(each, rounds=options.rounds) for part, each in sizes.items()}
-    is_make = arguments is None and len(sys.argv) == 3 and options.out
-    command = "make bench-train" if is_make else " ".join(["python -m bench.train", *sys.argv[1:]])
-    text = page(command, options.quick, _parts(work, sizes, options))
-    if options.out:
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        options.out.write_text(text, encoding="utf-8")
-    else:
-        sys.stdout.write(text)
+    text = page(command_given("train"), options.quick, _parts(work, sizes, options))
+    write_page(text, options.out)
     return 0
 
 
