@@ -1,0 +1,104 @@
+"""The arms read equally much, and their page says of the runs' log-likelihoods what plain arithmetic says."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from bench.arms.arms import Arm, arms
+from bench.arms.page import page
+
+from codechoir.artifacts import StageFolder
+from codechoir.recipe import Recipe, load_recipe
+from codechoir.records import LogLikelihood, write_records
+
+RECIPES = Path(__file__).parent.parent.parent / "recipes"
+MODELS = {"universal": 1.0, "trunk": 1.1, "moe-prompt": 0.9, "moe-oracle": 0.85, "soup": 1.0}  # by the best dense model
+
+
+@pytest.fixture
+def recipe() -> Recipe:
+    return load_recipe(RECIPES / "tiny.yaml", ["train.learning_rates=[0.1]", "train.validation_documents=2"])
+
+
+@pytest.mark.parametrize("name", ["default", "experiment", "tiny"])
+def test_every_arm_reads_as_many_tokens_of_each_language(name: str) -> None:
+    path = RECIPES / f"{name}.yaml"
+    recipe = load_recipe(path)
+    total = (recipe.train.trunk_sequences + recipe.train.expert_sequences) * recipe.train.sequence_length
+    found = arms(recipe)
+    assert len({arm.folder for arm in found}) == len(found)
+    for arm in found:
+        run = load_recipe(path, [setting.removeprefix("--set=") for setting in arm.settings()])
+        read = (run.train.trunk_sequences + run.train.expert_sequences) * run.train.sequence_length
+        if run.tune:
+            read += run.tune.steps * run.tune.sequences_per_language * run.tune.sequence_length
+        assert read == total, arm.name
+
+
+def drawn(language: str) -> tuple[np.ndarray, np.ndarray]:
+    """Files' sizes in bytes, and the bits that the best dense model takes for a byte of each."""
+    draw = np.random.default_rng(len(language))
+    return draw.integers(100, 900, 24), draw.uniform(1.5, 2.5, 24)
+
+
+def write_run(work: Path, arm: Arm, recipe: Recipe, worse: float) -> None:
+    """A finished run whose models take so many times the bits of the best run's."""
+    for branch in ("trunk", *recipe.languages, "universal"):
+        folder = StageFolder(work / arm.folder / "train" / branch, "train", 1, {}, {})
+        folder.begin()
+        tries = [{"learning_rate": 0.1, "bits_per_byte": 2.5}]
+        folder.finish({"learning_rate": 0.1, "search": [] if branch == "trunk" else tries})
+    stage = StageFolder(work / arm.folder / "generate", "generate", 1, {}, {})
+    stage.begin()
+    for language in recipe.languages:
+        sizes, bits = drawn(language)
+        for model, share in MODELS.items():
+            records = [
+                LogLikelihood(
+                    model=model,
+                    language=language,
+                    key=str(number),
+                    package=str(number % 8),
+                    num_bytes=size,
+                    num_tokens=size,
+                    log_likelihood=-bits[number] * share * worse * size * math.log(2),
+                )
+                for number, size in enumerate(sizes.tolist())
+            ]
+            write_records(stage.path / model / f"{language}.likelihood.jsonl", records)
+    stage.finish({})
+
+
+def test_the_page_tells_each_models_mean_and_its_differences(recipe: Recipe, tmp_path: Path) -> None:
+    first, second, third = (replace(arm, name=name) for arm, name in zip(arms(recipe), "abc", strict=False))
+    write_run(tmp_path, first, recipe, 1.0)
+    write_run(tmp_path, second, recipe, 1.02)
+    told = page("a command", "A machine.", recipe, [first, second, third], tmp_path)  # the third is not finished
+
+    cells = [
+        line.removeprefix("| ").removesuffix(" |").split(" | ")
+        for line in told.splitlines()
+        if re.match(r"\| [ab] \| [a-z]", line)
+    ]
+    rows = {(arm, model): told for arm, model, *told in cells}
+    assert set(rows) == {(arm, model) for arm in "ab" for model in MODELS}
+    mean = np.mean([np.average(bits, weights=sizes) for sizes, bits in map(drawn, recipe.languages)])
+    for (arm, model), (bits_per_byte, *differences) in rows.items():
+        worse = 1.02 if arm == "b" else 1.0
+        assert float(bits_per_byte) == pytest.approx(mean * MODELS[model] * worse, abs=6e-5)
+        for text, share in zip(differences, (MODELS[model], MODELS[model] * worse), strict=True):
+            if model == "universal" and share == 1.0:  # the dense model itself
+                assert not text
+                continue
+            difference, low, high = (float(number) for number in re.findall(r"[+-]\d+\.\d+", text))
+            assert difference == pytest.approx(100 * (share - 1), abs=0.006)
+            assert low <= difference <= high
+            assert text.startswith("**") == (not low <= 0 <= high)
+    assert "The best dense model is that of the arm `a`" in told
+    assert "| b / moe-oracle |" in told and "| b / moe-prompt |" not in told
+    assert "| a | 0.1 | 0.1 (0.1: 2.5000) | 0.1 (0.1: 2.5000) |" in told
