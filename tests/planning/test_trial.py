@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -112,22 +113,26 @@ def test_errors_of_the_user_are_left_as_results(small: Recipe, tmp_path: Path) -
 def test_a_base_of_the_hub_is_not_fetched_to_plan(
     small: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = []
+    def unreachable(*_: object, **__: object) -> None:
+        raise AssertionError("the network was asked")
 
-    def offline(source: object, _: Path) -> None:
-        asked.append(source)
-        raise InputError("the base model could not be fetched from the hub")
-
-    monkeypatch.setattr("codechoir.model.sources.prepare", offline)
-    base = HubBase(id="some/model")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr("huggingface_hub.HfApi.repo_info", unreachable)
     with pytest.raises(InputError, match="not fetched only to plan\n  seen:    some/model, revision main\n"):
-        try_models(small.model_copy(update={"base": base}), tmp_path, tmp_path, {}, {})
-    assert asked == [base]
-    monkeypatch.setattr(
-        subprocess, "run", lambda *_, env, **__: subprocess.CompletedProcess([], int(env["HF_HUB_OFFLINE"]))
-    )
-    with pytest.raises(RuntimeError, match="ended with code 1"):
-        run_trials(small, tmp_path, tmp_path)
+        try_models(small.model_copy(update={"base": HubBase(id="some/model")}), tmp_path, tmp_path, {}, {})
+
+
+def test_a_trial_may_read_tables_of_the_hub(small: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    seen: list[dict[str, str]] = []
+
+    def ended(*_: object, env: dict[str, str] | None = None, **__: object) -> subprocess.CompletedProcess[bytes]:
+        seen.append(dict(os.environ) if env is None else env)
+        return subprocess.CompletedProcess([], 0)
+
+    monkeypatch.setattr(subprocess, "run", ended)
+    run_trials(small, tmp_path, tmp_path)
+    assert [each.get("HF_HUB_OFFLINE") for each in seen] == [None]
 
 
 @pytest.mark.parametrize("done", ["", "curate"])

@@ -30,10 +30,13 @@ class Base:
     digest: str
 
 
-def prepare(source: AnySource, cache: Path) -> Base:
-    """Makes the base model ready on this machine. Raises UserError where it cannot be had."""
+def prepare(source: AnySource, cache: Path, *, hub_offline: bool = False) -> Base:
+    """Makes the base model ready on this machine. Raises UserError where it cannot be had.
+
+    With `hub_offline` a model of the hub is had only where it has been fetched before.
+    """
     if isinstance(source, HubBase):
-        return _from_hub(source)
+        return _from_hub(source, hub_offline)
     if isinstance(source, FolderBase):
         return _from_folder(source.path)
     if isinstance(source, GgufBase):
@@ -64,7 +67,7 @@ def prepare(source: AnySource, cache: Path) -> Base:
     return Base(converted, converted.name)
 
 
-def _from_hub(source: HubBase) -> Base:
+def _from_hub(source: HubBase, offline: bool) -> Base:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
@@ -73,6 +76,7 @@ def _from_hub(source: HubBase) -> Base:
             snapshot_download(
                 source.id,
                 revision=source.revision,
+                local_files_only=offline,
                 allow_patterns=["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja", README, *_LICENCES],
             )
         )

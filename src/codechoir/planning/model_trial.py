@@ -101,9 +101,9 @@ def _base(source: AnySource, cache: Path) -> Path:
     from codechoir.model.sources import prepare
 
     try:
-        return prepare(source, cache).folder
+        return prepare(source, cache, hub_offline=True).folder
     except InputError:
-        if isinstance(source, HubBase):  # our process is told to stay offline
+        if isinstance(source, HubBase):
             raise InputError(
                 "the base is not on this machine yet, and is not fetched only to plan",
                 seen=f"{source.id}, revision {source.revision}",

@@ -7,7 +7,6 @@ one process, as the stages do: what the peak is after one of them is a run's pea
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -46,8 +45,7 @@ def run_trials(recipe: Recipe, cache: Path, scratch: Path) -> Trials:
     """Runs the trials in a new process, which writes below `scratch`. Raises RuntimeError for a bug of ours."""
     write_atomically(scratch / _RECIPE, resolved(recipe))
     command = [sys.executable, "-m", __name__, str(scratch), str(cache)]
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1"}  # a base of the hub is not fetched only to plan
-    code = subprocess.run(command, stdout=subprocess.DEVNULL, env=environment, check=False).returncode
+    code = subprocess.run(command, stdout=subprocess.DEVNULL, check=False).returncode
     if code > 0:
         raise RuntimeError(f"the trial of the stages ended with code {code}; what it said stands above")
     killed = f"the trial was ended by signal {-code}; memory may have run out"
