@@ -54,7 +54,7 @@ def _run(group: Sequence[Arm], told: Sequence[str], work: Path, jobs: int) -> No
 
 def _linked(finished: Path, place: Path) -> None:
     place.parent.mkdir(parents=True, exist_ok=True)
-    if not place.is_symlink():
+    if not place.exists():
         place.symlink_to(finished.resolve(), target_is_directory=True)
 
 

@@ -1,7 +1,8 @@
 """The arms: a name for each, and what it changes in the recipe. Runs nothing.
 
 All arms read as many sequences a language, S: those of the recipe's trunk and of its expert together. A model that is
-served has then read S sequences of every language, whether dense or MoE, but for the learning rates' tries.
+served has then read S sequences of every language, whether dense or MoE, but for the learning rates' tries; where the
+MoE is tuned as a whole, what it was before, and the dense model beside it, have read S less what tuning reads.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from codechoir.generate.config import TUNED
 from codechoir.recipe import Recipe
 
 _TRUNKS = {"from the base": 0.0, "trunk 1/4": 0.25, "trunk 1/2": 0.5, "trunk 3/4": 0.75}
@@ -42,10 +44,12 @@ def arms(recipe: Recipe) -> list[Arm]:
 
     def split(share: float, left: int = 0) -> dict[str, object]:
         trunk = round(share * total)
-        return {"train.trunk_sequences": trunk, "train.expert_sequences": total - trunk - left}
+        read = {"train.trunk_sequences": trunk, "train.expert_sequences": total - trunk - left}
+        return read | {"train.infilling_rate": 0.0}
 
-    per_step = max(1, train.sequences_per_step // num_languages)
-    num_steps = round(_TUNED_SHARE * total) // per_step
+    tuning = round(_TUNED_SHARE * total)
+    per_step = max(1, min(tuning, train.sequences_per_step // num_languages))
+    num_steps = tuning // per_step
     tuned = {
         "what": "whole",
         "steps": num_steps,
@@ -55,15 +59,15 @@ def arms(recipe: Recipe) -> list[Arm]:
         "validate_every": max(1, num_steps // 8),
     }
     scored = {"generate.score": f"[{_SCORED}]", "generate.complete": "[]", "generate.infill": "[]"}
-    tuned_scored = scored | {"generate.score": f"[{_SCORED}, moe-tuned]"}
-    left = split(0.5, num_steps * per_step)
+    tuned_scored = scored | {"generate.score": f"[{_SCORED}, {TUNED}]"}
     infilled = {"generate.infill": "[universal, trunk, moe-prompt]", "generate.infilling_documents": 100}
+    left = split(0.5, num_steps * per_step)
     return [
         *(Arm(name, split(share), scored) for name, share in _TRUNKS.items()),
         Arm("low rank", split(0.5) | {"train.branches_trainable": "lora"}, scored),
         *(
             Arm(f"tuned whole, top-{top_k}", left, tuned_scored | {"tune": json.dumps(tuned | {"top_k": top_k})})
-            for top_k in (1, 2)
+            for top_k in ((1, 2) if num_steps else ())
         ),
         Arm("infilling", split(0.5) | {"train.infilling_rate": 0.5}, scored | infilled),
     ]

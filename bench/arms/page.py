@@ -14,9 +14,11 @@ from bench.arms.arms import Arm
 from bench.pages import table
 from codechoir.artifacts import read_manifest
 from codechoir.evaluate.scores import EXACT_MATCH, MEAN, UNIVERSAL, Scored, score
+from codechoir.generate.config import TUNED
 from codechoir.languages import LANGUAGES
 from codechoir.recipe import Recipe
 from codechoir.records import Infilling, LogLikelihood, RecordT, read_records
+from codechoir.report.wording import ROUTED
 
 _SEPARATOR = " / "
 
@@ -45,17 +47,20 @@ def page(command: str, machine: str, recipe: Recipe, arms: Sequence[Arm], work: 
         own = _differences(_scored(recipe, [one], f"{one.arm.name}{_SEPARATOR}{UNIVERSAL}"))
         for model in _models(one):
             name = f"{one.arm.name}{_SEPARATOR}{model}"
-            rows.append((one.arm.name, model, f"{means[name]:.4f}", own.get(name, ""), against_best.get(name, "")))
+            beside = "" if model == TUNED else own.get(name, "")  # the arm's own dense model has read less
+            rows.append((one.arm.name, model, f"{means[name]:.4f}", beside, against_best.get(name, "")))
     parts = [
         "# Arms: which MoE, if any, is better than the dense model",
         f"Made by `{command}`. {machine}",
-        f"Every arm's models have read {total:,} tokens of each of {len(recipe.languages)} languages. Bits per byte of "
-        "held-out files, the mean over languages; differences in percent, with 95% intervals by bootstrap over "
-        "packages, less than 0 is better than dense, bold where 0 is outside. The best dense model is that of the arm "
-        f"`{best}`. A token passes one expert, as many parameters as in the dense model, under moe-oracle, "
-        "moe-token-top1 and, where its router is sure, moe-prompt; two under moe-token-top2, all under moe-uniform.",
+        f"Every arm reads {total:,} tokens of each of {len(recipe.languages)} languages: its dense model `universal` "
+        "has read them all, and so have its trunk and experts together; of the arms `tuned whole` that holds for "
+        f"`{TUNED}` alone, and the others have read what tuning left. Bits per byte of held-out files, the mean over "
+        "languages; differences in percent, with 95% intervals by bootstrap over packages, less than 0 is better than "
+        f"dense, bold where 0 is outside. The best dense model is that of the arm `{best}`. A token passes one expert, "
+        "as many parameters as in the dense model, under moe-oracle, moe-token-top1 and, where its router is sure, "
+        f"moe-prompt; two under moe-token-top2, all under moe-uniform, and as many as the arm says under {TUNED}.",
         table(("arm", "model", "bits per byte", "to its own dense model", "to the best dense model"), rows),
-        "## By language, each arm's dense model and best MoE",
+        "## By language, each arm's dense model and its best MoE that needs no oracle",
         _by_language(recipe, every, found),
         "## Learning rates, and what they were chosen from",
         table(("arm", "trunk", "experts", "universal"), (_rates(one, recipe) for one in found)),
@@ -120,7 +125,7 @@ def _by_language(recipe: Recipe, scored: Scored, found: Sequence[_Found]) -> str
     values = {(each.model, each.language): each.value for each in scored.scores if each.metric != EXACT_MATCH}
     names = []
     for one in found:
-        routed = [f"{one.arm.name}{_SEPARATOR}{model}" for model in _models(one) if model.startswith("moe-")]
+        routed = [f"{one.arm.name}{_SEPARATOR}{model}" for model in _models(one) if model in ROUTED]
         names += [f"{one.arm.name}{_SEPARATOR}{UNIVERSAL}", min(routed, key=lambda name: values[name, MEAN])]
     rows = ((name, *(f"{values[name, language]:.4f}" for language in recipe.languages)) for name in names)
     return table(("model", *(LANGUAGES[name].stack_name for name in recipe.languages)), rows)

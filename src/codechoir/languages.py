@@ -31,6 +31,8 @@ class Language:
     stop_tokens: tuple[str, ...] = ()  # MultiPL-E's, used when a problem brings none
 
 
+GENERALIST = "generalist"  # among experts: of no language, the base's own feed-forward
+
 _C_BLOCK = ("/*", "*/")
 _MARKUP_BLOCK = ("<!--", "-->")
 

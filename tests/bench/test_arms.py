@@ -100,5 +100,5 @@ def test_the_page_tells_each_models_mean_and_its_differences(recipe: Recipe, tmp
             assert low <= difference <= high
             assert text.startswith("**") == (not low <= 0 <= high)
     assert "The best dense model is that of the arm `a`" in told
-    assert "| b / moe-oracle |" in told and "| b / moe-prompt |" not in told
+    assert "| b / moe-prompt |" in told and "| b / moe-oracle |" not in told
     assert "| a | 0.1 | 0.1 (0.1: 2.5000) | 0.1 (0.1: 2.5000) |" in told

@@ -53,6 +53,7 @@ def model_trial() -> ModelTrial:
         "branch_seconds": 1.0,
         "tokenize_rate": 1000.0,
         "load_seconds": 0.5,
+        "cache_bytes": 6,
         "score_rate": 100.0,
         "complete_seconds": 0.25,
         "prompt_tokens": {"python": 300},

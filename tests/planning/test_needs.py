@@ -90,8 +90,20 @@ def test_generate(asked: Recipe, tmp_path: Path, model_trial: ModelTrial) -> Non
     # Completed: 6 tasks in 2 batches of 8 steps, 4 s, after 3 s of prompts; by an expert, and with two experts a token.
     completing = (4.0 + 3.0) * (1 + 1.6)
     assert found.seconds == pytest.approx(scoring + completing + 5 * 0.5)  # five models are loaded
-    assert found.memory == 7000 + 4 * 1600 + 20 * 10 * 8
+    # Logits of 4 rows, and room for 2.5 times the keys and values of 4 rows of 50 tokens of a prompt and 8 new ones.
+    assert found.memory == 7000 + 4 * 1600 + 4 * 10 * 8 + 2.5 * 4 * 58 * 6
     assert "40 files scored, 12 completions and 0 infillings" in found.how
+
+
+def test_memory_of_scoring_alone_and_of_a_soup(asked: Recipe, tmp_path: Path, model_trial: ModelTrial) -> None:
+    def memory(**changes: object) -> int | None:
+        recipe = asked.model_copy(update={"generate": asked.generate.model_copy(update={"complete": (), **changes})})
+        return needed(recipe, tmp_path, "no file", model_trial)["generate"].memory
+
+    assert memory() == 7000 + 4 * 1600 + 20 * 10 * 8
+    assert memory(score=("base", "soup")) == 7000 + 16 * 1000
+    infilled = memory(infill=("base",), infilling_documents=3)
+    assert infilled == 7000 + 4 * 1600 + max(20 * 10 * 8, 4 * 10 * 8 + 2.5 * 4 * 28 * 6)
 
 
 def test_infillings(asked: Recipe, tmp_path: Path, model_trial: ModelTrial) -> None:

@@ -265,6 +265,29 @@ def test_unequal_tokens_are_said_aloud(fake) -> None:
     assert "NOT at equal total tokens: 800,000 tokens for the universal model, 2,000,000 for" in page.text
 
 
+def test_a_tuned_models_tokens_count(fake) -> None:
+    fake.scores = [each for each in fake.scores if each.model in ("universal", "base")] + [
+        each.model_copy(update={"model": "moe-tuned"}) for each in fake.scores if each.model == "universal"
+    ]
+    fake.facts["tune"] = {"what": "whole", "top_k": 1, "steps": 3, "best_step": 2, "tokens": 500_000}
+    page, _, _ = written(fake.write())
+    said = (
+        "NOT at equal total tokens: 2,000,000 tokens for the universal model, 2,500,000 for the trunk, all experts and"
+    )
+    assert said in page.text
+    assert "That read 500,000 tokens beside those of the trunk and the experts." in page.text
+
+
+def test_experts_of_an_earlier_recipe_and_a_generalist_are_no_languages(fake) -> None:
+    fake.facts["compose"]["experts"] = [*fake.facts["compose"]["experts"], "generalist"]
+    fake.facts["train/rust"] = dict(fake.facts["train/python"])
+    fake.configs["train/universal"] = {"languages": ["python", "java", "javascript", "cpp"]}
+    page, _, _ = written(fake.write())
+    assert "Equal total tokens: 2,000,000 tokens for the universal model, 2,000,000 for" in page.text
+    assert "expert, Rust" not in page.text
+    assert "expert, generalist" not in page.text
+
+
 def test_undefined_figures_may_be_nan_or_null(fake) -> None:
     nan = Score(
         model="soup", language="cpp", metric="pass@1", value=math.nan, low=math.nan, high=math.nan, count=0, clusters=0

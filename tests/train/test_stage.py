@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from codechoir.artifacts import Manifest, read_manifest
-from codechoir.errors import InputError
+from codechoir.errors import ConfigError, InputError
 from codechoir.model.infilling_tokens import new_rows
 from codechoir.train import stage
 from codechoir.train.branch import Branch
@@ -86,7 +86,7 @@ def branches(monkeypatch: pytest.MonkeyPatch) -> list[Branch]:
     def note(branch: Branch, config: TrainConfig, folder: stage.StageFolder) -> dict[str, int]:
         assert (folder.path / "unfinished.json").exists() and config.trunk_sequences >= 0
         seen.append(branch)
-        return {"tokens": len(branch.sequences) * config.sequence_length}
+        return {"tokens": len(branch.sequences) * config.sequence_length, "stopped_early": False}
 
     monkeypatch.setattr(stage, "train_branch", note)
     return seen
@@ -176,3 +176,22 @@ def test_new_tokens_rows_are_learnt_by_the_trunk(inputs: TrainInputs, tmp_path: 
     before, trunk, expert = (weights(tmp_path / folder)[name].float() for folder in ("base", "trunk", "cpp"))
     assert (before != trunk).any(dim=1).nonzero()[:, 0].tolist() == list(rows.rows)
     assert torch.equal(expert, trunk)
+
+
+def test_new_tokens_need_a_trunk_that_reads(inputs: TrainInputs, tmp_path: Path, branches: list[Branch]) -> None:
+    config = CONFIG.model_copy(update={"infilling_rate": 0.5, "trunk_sequences": 0})
+    with pytest.raises(ConfigError, match="learned by the trunk, which reads nothing"):
+        train(config, LANGUAGES, inputs, tmp_path)
+    train(config.model_copy(update={"branches_trainable": "all"}), LANGUAGES, inputs, tmp_path)
+    assert len(branches) == 4
+
+
+def test_branches_that_stop_early_are_not_data_matched(
+    inputs: TrainInputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(branch: Branch, *_: object) -> dict[str, object]:
+        return {"tokens": {"universal": 20, "trunk": 8}.get(branch.name, 10), "stopped_early": branch.name == "cpp"}
+
+    monkeypatch.setattr(stage, "train_branch", stopped)
+    facts = train(CONFIG, LANGUAGES, inputs, tmp_path)["universal"].facts
+    assert (facts["data_matched"], facts["compute_matched"]) == (False, True)

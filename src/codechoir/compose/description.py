@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from codechoir.compose.config import ComposeConfig
-from codechoir.compose.experts import GENERALIST
 from codechoir.compose.moments import MOMENTS_TENSORS, moment_bytes
 from codechoir.compose.plan import Part, Plan
+from codechoir.languages import GENERALIST
 from codechoir.model.checkpoint import TOKENIZER_FILES
 from codechoir.model.prompt_router import BUCKETS
 from codechoir.model.streaming import plan_shards

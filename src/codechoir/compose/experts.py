@@ -17,10 +17,9 @@ from codechoir.compose.adapters import ADAPTER_CONFIG, Adapter, open_adapter
 from codechoir.compose.compatibility import compare_configs
 from codechoir.compose.trunk import Trunk
 from codechoir.errors import IncompatibleModelError
+from codechoir.languages import GENERALIST
 from codechoir.model.checkpoint import open_checkpoint, open_weights
 from codechoir.model.names import NamedTensors, named
-
-GENERALIST = "generalist"
 
 
 class Kind(StrEnum):

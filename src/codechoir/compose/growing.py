@@ -19,7 +19,7 @@ from codechoir.artifacts import Manifest, StageFolder
 from codechoir.compose.compatibility import compare_vocabularies, special_token_differences
 from codechoir.compose.config import ComposeConfig
 from codechoir.compose.description import parameters
-from codechoir.compose.experts import GENERALIST, Expert, Kind, open_expert
+from codechoir.compose.experts import Expert, Kind, open_expert
 from codechoir.compose.plan import Form, Plan, mixtral_outputs, own_outputs
 from codechoir.compose.prompt_routers import check_fallback
 from codechoir.compose.proofs import prove
@@ -31,6 +31,7 @@ from codechoir.compose.texts import RouterTexts
 from codechoir.compose.views import ComposedView, view_composed
 from codechoir.console import say
 from codechoir.errors import ConfigError, IncompatibleModelError, InputError, ProofError
+from codechoir.languages import GENERALIST
 from codechoir.model.checkpoint import load_tokenizer
 from codechoir.model.moe import MODEL_TYPE
 

@@ -16,10 +16,11 @@ from typing import Any
 
 from codechoir.compose.compatibility import compare_vocabularies, special_token_differences
 from codechoir.compose.config import ComposeConfig, Shared
-from codechoir.compose.experts import GENERALIST, Expert, generalist, open_expert
+from codechoir.compose.experts import Expert, generalist, open_expert
 from codechoir.compose.prompt_routers import check_fallback
 from codechoir.compose.trunk import Trunk, open_trunk
 from codechoir.errors import ConfigError, IncompatibleModelError
+from codechoir.languages import GENERALIST
 from codechoir.model.inspection import build_on_meta
 from codechoir.model.moe import (
     composed_config,

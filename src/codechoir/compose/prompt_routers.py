@@ -17,10 +17,9 @@ import torch
 from torch.nn import functional
 
 from codechoir.compose.config import ComposeConfig
-from codechoir.compose.experts import GENERALIST
 from codechoir.documents import Text
 from codechoir.errors import ConfigError
-from codechoir.languages import language
+from codechoir.languages import GENERALIST, language
 from codechoir.model.checkpoint import separator_id
 from codechoir.model.prompt_router import BUCKETS, Fallback, PromptRouter, hashed_bags, tokens_with_letters
 

@@ -17,7 +17,6 @@ from typing import Any
 import torch
 
 from codechoir.compose.config import ComposeConfig
-from codechoir.compose.experts import GENERALIST
 from codechoir.compose.moments import Sums, read_moments, solve
 from codechoir.compose.plan import Plan
 from codechoir.compose.prompt_facts import prompt_router_facts
@@ -29,6 +28,7 @@ from codechoir.compose.views import ComposedView
 from codechoir.compose.weights import Weights
 from codechoir.console import say
 from codechoir.documents import read_texts
+from codechoir.languages import GENERALIST
 from codechoir.model.checkpoint import load_tokenizer
 from codechoir.model.device import compute_dtype
 from codechoir.model.prompt_router import Fallback, PromptRouter

@@ -19,7 +19,6 @@ import torch
 from codechoir.artifacts import UNFINISHED, Manifest, StageFolder
 from codechoir.compose.config import ComposeConfig
 from codechoir.compose.description import parameters
-from codechoir.compose.experts import GENERALIST
 from codechoir.compose.moments import Moments, write_moments
 from codechoir.compose.plan import Form, Output, Part, Plan, plan
 from codechoir.compose.prompt_facts import prompt_router_facts
@@ -32,6 +31,7 @@ from codechoir.compose.weights import ReadAhead, Weights
 from codechoir.console import say
 from codechoir.documents import read_texts
 from codechoir.errors import ProofError, UserError
+from codechoir.languages import GENERALIST
 from codechoir.model.checkpoint import load_tokenizer
 from codechoir.model.device import compute_dtype
 from codechoir.model.licences import copy_licence_files

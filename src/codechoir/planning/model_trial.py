@@ -59,6 +59,7 @@ class ModelTrial(Record):
     branch_seconds: float  # loading a model and writing it, once a branch
     tokenize_rate: float  # tokens of training a second, as documents become them
     load_seconds: float
+    cache_bytes: int  # of a token's keys and values
     score_rate: float  # tokens a second
     complete_seconds: float  # one more token for each prompt of a batch
     prompt_tokens: dict[str, int]  # by language: of all its problems' prompts, padded as they are batched
@@ -270,10 +271,19 @@ def _ask(base: Path, config: GenerateConfig, texts: Texts, prompts: Texts) -> di
         "device": device.type,
         "number_bytes": dtype.itemsize,
         "load_seconds": load_seconds,
+        "cache_bytes": _cache_bytes(model),
         "score_rate": scorer.num_tokens / scorer.seconds,
         "complete_seconds": writer.seconds / num_steps if prompts else 0.0,
         "prompt_tokens": {name: _padded(tokenizer, some, config) for name, some in prompts.items()},
     }
+
+
+def _cache_bytes(model: Any) -> int:
+    import torch
+
+    with torch.no_grad():
+        cache = model(torch.zeros(1, 1, dtype=torch.long, device=model.device), use_cache=True).past_key_values
+    return sum(int(layer.keys.nbytes + layer.values.nbytes) for layer in cache.layers)
 
 
 def _padded(tokenizer: Any, prompts: Iterable[str], config: GenerateConfig) -> int:

@@ -17,7 +17,7 @@ from codechoir.artifacts import MANIFEST, Manifest, read_manifest
 from codechoir.compose.config import TuneConfig
 from codechoir.config import Config
 from codechoir.errors import InputError
-from codechoir.generate.config import TUNED
+from codechoir.generate.config import TUNED, GenerateConfig
 from codechoir.planning.curate_trial import CurateTrial
 from codechoir.planning.model_trial import ModelTrial
 from codechoir.planning.trial import Trials
@@ -33,7 +33,8 @@ _POSITION_BYTES = 2
 _STATE_BYTES = 12  # of a trained parameter: its float32 copy and two moments, kept to resume
 _PROOF_PASSES = 4  # over each language's proof text: composed and dense, for either proof
 _TOP2, _UNIFORM = "moe-token-top2", "moe-uniform"
-_TRAINED_BYTES = 12  # of a parameter in training: its gradient and two moments
+_AVERAGED_BYTES = 16  # of a parameter while a soup is made: two float32 models and sums in float64
+_CACHE_GROWN = 2.5  # columns that a cache of keys and values makes room for when it grows, by those that it holds
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +194,8 @@ def _tune(recipe: Recipe, config: TuneConfig, trial: ModelTrial) -> Need:
     parameters = trial.parameters + experts - trial.feed_forward
     trained = experts if config.what == "whole" else 0
     logits = num_experts * config.sequence_length * trial.vocabulary * 4 * (4 if config.distillation_weight else 3)
-    memory = trial.first_memory + trial.number_bytes * parameters + _TRAINED_BYTES * trained + logits
+    trained_bytes = trial.number_bytes + 8 + (4 if trial.number_bytes < 4 else 0)  # gradient, moments, float32 copy
+    memory = trial.first_memory + trial.number_bytes * parameters + trained_bytes * trained + logits
     how = (
         f"time: computed from measured steps of training and scoring, {tokens:,} tokens tuned on; memory: computed, "
         "without what a forward pass keeps for its gradients; disk: computed, "
@@ -230,16 +232,30 @@ def _generate(recipe: Recipe, trial: ModelTrial, num_problems: Mapping[str, int]
         seconds += _work(active.get(choice, 1), trial) * (reading + writing)
     chosen = set(config.score) | set(config.complete) | set(infills)
     seconds += (len(chosen) + (num_experts - 1) * ("experts" in chosen)) * trial.load_seconds
-    moe = trial.parameters + (num_experts - 1) * trial.feed_forward
-    memory = trial.first_memory + trial.number_bytes * moe
-    memory += max(config.score_batch_size * config.held_out_tokens, config.batch_size) * trial.vocabulary * 8
+    memory = trial.first_memory + _generating_bytes(config, num_experts, num_problems, trial)
     how = (
         f"time: at most, from measured steps: {num_scored} files scored, {num_completed} completions and "
         f"{num_filled * len(infills)} infillings of {config.max_tokens} tokens, most of which stop before; memory: "
-        "computed, the composed model; disk: computed"
+        "computed, at most: the composed model and its keys and values, or the average of experts; disk: computed"
     )
     num_records = num_scored + num_completed + num_filled * len(infills)
     return Need("generate", seconds, memory, num_records * _RECORD_BYTES, how)
+
+
+def _generating_bytes(
+    config: GenerateConfig, num_experts: int, num_problems: Mapping[str, int], trial: ModelTrial
+) -> int:
+    """The composed model with logits, or with the keys and values of a batch; or a soup while it is made."""
+    infills = config.infill if config.infilling_documents else ()
+    prompts = [-(-trial.prompt_tokens.get(name, 0) // (n * config.num_samples)) for name, n in num_problems.items()]
+    begun = [*(prompts if config.complete else ()), *([config.held_out_tokens] if infills else ())]
+    columns = max(begun) + config.max_tokens if begun else 0
+    cache = int(_CACHE_GROWN * config.batch_size * columns * trial.cache_bytes)
+    logits = trial.vocabulary * 8
+    working = max(config.score_batch_size * config.held_out_tokens * logits, config.batch_size * logits + cache)
+    parameters = trial.parameters + (num_experts - 1) * trial.feed_forward
+    is_averaged = any("soup" in role for role in (config.score, config.complete, infills))
+    return max(trial.number_bytes * parameters + working, _AVERAGED_BYTES * trial.parameters if is_averaged else 0)
 
 
 def _work(active: int, trial: ModelTrial) -> float:

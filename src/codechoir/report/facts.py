@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from codechoir.artifacts import MANIFEST, Manifest, read_manifest
 from codechoir.errors import InputError
+from codechoir.languages import GENERALIST
 from codechoir.records import Comparison, LogLikelihood, Score, read_json, read_records
 
 TUNED = "moe-tuned"  # the model that a run has only where its recipe tunes one
@@ -188,6 +189,7 @@ class TuneFacts(Facts):
 
     what: str | None = None
     top_k: int | None = None
+    tokens: int | None = None
     best_step: int | None = None
     steps: int | None = None
     losses: dict[str, dict[str, dict[str, float | None]]] = {}
@@ -319,7 +321,7 @@ def read_run(folder: Path) -> Run:
     scores = read_scores(folder / "evaluate" / "scores.json") if evaluate else Scores()
     languages = dict.fromkeys(
         (
-            *(compose.facts.experts if compose else ()),
+            *(each for each in (compose.facts.experts if compose else ()) if each != GENERALIST),
             *(curate.facts.languages if curate else ()),
             *(each.language for each in scores.scores if each.language != MEAN),
         )
@@ -373,10 +375,17 @@ def _finished(kind: type[FactsT], folder: Path) -> Finished[FactsT] | None:
 
 
 def _branches(train: Path, languages: Iterable[str]) -> dict[str, Finished[TrainFacts]]:
+    """The trunk, the universal model, and the experts of the languages that these were trained for.
+
+    The folder may hold experts of an earlier recipe with more languages.
+    """
     present = sorted(path.name for path in train.iterdir() if path.is_dir()) if train.is_dir() else []
     order = dict.fromkeys(("trunk", "universal", *languages, *present))
-    found = {name: _finished(TrainFacts, train / name) for name in order if name in present}
-    return {name: branch for name, branch in found.items() if branch}
+    read = {name: _finished(TrainFacts, train / name) for name in order if name in present}
+    found = {name: branch for name, branch in read.items() if branch}
+    newest = found.get("universal", found.get("trunk"))
+    meant = newest.manifest.config.get("languages", order) if newest else order
+    return {name: branch for name, branch in found.items() if name in ("trunk", "universal", *meant)}
 
 
 def _routes(generate: Path) -> dict[str, Confusion]:

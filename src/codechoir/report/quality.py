@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from codechoir.records import SIGNIFICANCE, Comparison, Score
 from codechoir.report import wording
-from codechoir.report.facts import MEAN, Run, Scores
+from codechoir.report.facts import MEAN, TUNED, Run, Scores
 from codechoir.report.figures import Label, Range, interval_plot
 from codechoir.report.view import Block, Cell, Figure, Figures, Row, Section, Table, Text, Verdict
 from codechoir.report.wording import BITS, NONE, NOT_RUN, OWN_EXPERT
@@ -55,7 +55,7 @@ def _verdict(run: Run, model: str, against: str) -> Verdict:
         least = wording.number(mean.detectable, wording.decimals(BITS))
         details.append(f"A true difference of {least} bits per byte would be found in four of five such evaluations.")
     if against == "universal":
-        details.append(equal_tokens(run))
+        details.append(equal_tokens(run, model))
     score, other = (run.scores.score(each, MEAN, BITS) for each in (model, against))
     if other is None:
         return Verdict(question, f"Not run: {opponent} has no scores.", "", (), "missing")
@@ -85,16 +85,20 @@ def _by_language(run: Run, model: str, against: str) -> str:
     return f"{said[:1].upper()}{said[1:]}." if said else ""
 
 
-def equal_tokens(run: Run) -> str:
-    """Whether the universal model has seen what the trunk and all experts have seen together."""
+def equal_tokens(run: Run, model: str) -> str:
+    """Whether the universal model has seen what the trunk, all experts and, for a tuned `model`, tuning have seen."""
     trunk, universal = run.branches.get("trunk"), run.branches.get("universal")
     experts = [branch for name, branch in run.branches.items() if name not in ("trunk", "universal")]
     seen = [branch.facts.tokens for branch in (trunk, *experts) if branch]
+    readers = "the trunk and all experts"
+    if model == TUNED:
+        seen.append(run.tune.facts.tokens if run.tune else None)
+        readers = "the trunk, all experts and tuning"
     total = universal.facts.total_tokens if universal else None
     if not experts or trunk is None or total is None or None in seen:
         return "Equal total tokens cannot be checked: part of the training was not run here."
     together = sum(tokens for tokens in seen if tokens is not None)
-    counts = f"{total:,} tokens for the universal model, {together:,} for the trunk and all experts together"
+    counts = f"{total:,} tokens for the universal model, {together:,} for {readers} together"
     equal = abs(total - together) <= EQUAL_TOKENS * together
     return f"Equal total tokens: {counts}." if equal else f"NOT at equal total tokens: {counts}."
 

@@ -146,6 +146,8 @@ def _tuning(run: Run, tune: TuneFacts) -> list[Block]:
     told = (
         f"{what.get(tune.what or '', 'The model was')} tuned by gradient for {tune.steps} steps at top-{tune.top_k}. "
     )
+    if tune.tokens is not None:
+        told += f"That read {tune.tokens:,} tokens beside those of the trunk and the experts. "
     told += (
         f"The best step by validation loss was {tune.best_step}."
         if tune.best_step

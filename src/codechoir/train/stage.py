@@ -19,9 +19,10 @@ from typing import Any
 
 from codechoir.artifacts import Manifest, StageFolder, read_manifest
 from codechoir.documents import Text, read_texts
+from codechoir.errors import ConfigError
 from codechoir.model.checkpoint import load_tokenizer, open_checkpoint, separator_id
 from codechoir.model.families import family_of
-from codechoir.model.infilling_tokens import with_infilling_tokens
+from codechoir.model.infilling_tokens import new_rows, with_infilling_tokens
 from codechoir.train.acceleration import pays_to_compile
 from codechoir.train.branch import Branch, train_branch
 from codechoir.train.config import UNTOLD, TrainConfig
@@ -69,6 +70,12 @@ def _with_infilling_tokens(config: TrainConfig, inputs: TrainInputs, folder: Pat
         if is_turn:
             inputs = replace(inputs, base=with_infilling_tokens(inputs.base, inputs.base_digest, folder))
         devices.meet()
+    if new_rows(inputs.base) and not config.trunk_sequences and config.branches_trainable != "all":
+        raise ConfigError(
+            "the base has no infilling tokens, and new ones are learned by the trunk, which reads nothing",
+            seen="train.trunk_sequences 0",
+            allowed="1 or more, a train.infilling_rate of 0, or a base that has such tokens",
+        )
     return inputs
 
 
@@ -155,8 +162,10 @@ class _Run:
             "epochs": {name: shard.epochs for name, shard in self._data.shards.items()},
         }
         if name == UNIVERSAL:
-            is_matched = facts["tokens"] == sum(self.manifests[one].facts["tokens"] for one in self.languages)
-            beside |= {"data_matched": is_matched, "compute_matched": is_matched}
+            experts = [self.manifests[one].facts for one in self.languages]
+            as_many = facts["tokens"] == sum(each["tokens"] for each in experts)
+            all_through = not any(each["stopped_early"] for each in (facts, *experts))
+            beside |= {"data_matched": as_many and all_through, "compute_matched": as_many}
         return beside
 
 

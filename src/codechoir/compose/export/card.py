@@ -15,10 +15,10 @@ from typing import Any
 
 import yaml
 
-from codechoir.compose.experts import GENERALIST
 from codechoir.compose.export.scores import scores_in_words
 from codechoir.compose.export.source import Source
 from codechoir.compose.provenance import facts_of, recorded
+from codechoir.languages import GENERALIST
 from codechoir.model.licences import origin_of
 from codechoir.model.moe import Routing, active_parameters
 from codechoir.records import Score

@@ -18,11 +18,11 @@ import torch
 
 from codechoir.artifacts import write_json
 from codechoir.compose.adapters import ADAPTER_CONFIG
-from codechoir.compose.experts import GENERALIST
 from codechoir.compose.export.source import Source
 from codechoir.compose.export.targets import cannot
 from codechoir.compose.trunk import Trunk, open_trunk
 from codechoir.errors import ConfigError
+from codechoir.languages import GENERALIST
 from codechoir.model.checkpoint import save_tensors
 from codechoir.model.moe import dense_from_tensors
 

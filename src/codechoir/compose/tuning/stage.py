@@ -14,7 +14,6 @@ from typing import Any
 
 from codechoir.artifacts import Manifest, StageFolder
 from codechoir.compose.config import TuneConfig
-from codechoir.compose.experts import GENERALIST
 from codechoir.compose.provenance import recorded
 from codechoir.compose.tuning.loop import Loop, Outcome, Subject, best_weights, remove_state, set_weights
 from codechoir.compose.tuning.measure import MEAN, Validation, load_facts, validate
@@ -23,6 +22,7 @@ from codechoir.compose.tuning.watch import Watch
 from codechoir.compose.tuning.writing import Slice, tuned_slices, write_tuned
 from codechoir.console import say
 from codechoir.errors import ConfigError, InputError
+from codechoir.languages import GENERALIST
 from codechoir.model.checkpoint import load_tokenizer
 from codechoir.model.device import compute_device, compute_dtype
 from codechoir.model.moe import ROUTING_JSON, Composed, Routing, load_composed, open_composed
