@@ -15,7 +15,7 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -131,13 +131,19 @@ class StageFolder:
         seconds = self._seconds() if digest else 0.0
         write_json(self.path / UNFINISHED, {"stage": self.stage, "digest": digest, "seconds": seconds})
 
-    def finish(self, facts: Mapping[str, Any]) -> Manifest:
-        """Writes the manifest over every file now in the folder. After this the stage is finished."""
+    def finish(self, facts: Mapping[str, Any], beside: Collection[str] = ()) -> Manifest:
+        """Writes the manifest over every file now in the folder. After this the stage is finished.
+
+        Files in the folders `beside` are no part of the result: they may go.
+        """
         assert self._started, "finish comes after begin"
         outputs = {
             path.relative_to(self.path).as_posix(): path.stat().st_size
             for path in sorted(self.path.rglob("*"))
-            if path.is_file() and path != self.path / UNFINISHED and not _is_partial(path)
+            if path.is_file()
+            and path != self.path / UNFINISHED
+            and path.relative_to(self.path).parts[0] not in beside
+            and not _is_partial(path)
         }
         manifest = Manifest(
             self.stage,

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -163,3 +164,19 @@ def test_layers_are_compiled_once_and_compute_the_same() -> None:
     with torch.no_grad():  # measured as it is
         module(TOKENS_BT[:, :7], POSITIONS_BT[:, :7], counted(POSITIONS_BT[:, :7].clone()))
     assert counters["stats"]["unique_graphs"] == 2
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # as above
+def test_all_shapes_of_all_branches_are_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """More graphs than torch makes of a function unless it is told otherwise."""
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
+    graphs = []
+    for rows in range(1, 11):
+        model = model_of(CONFIGS[0])
+        module = PackedLoss(model.train())
+        accelerate(model, model.model.layers, compiled=True)
+        torch._dynamo.utils.counters.clear()
+        tokens_BT, positions_BT = (each[:1].repeat(rows, 1) for each in (TOKENS_BT, POSITIONS_BT))
+        module(tokens_BT, positions_BT, counted(positions_BT.clone())).backward()
+        graphs.append(torch._dynamo.utils.counters["stats"]["unique_graphs"])
+    assert min(graphs) >= 1

@@ -18,7 +18,7 @@ from codechoir.artifacts import StageFolder
 from codechoir.console import Progress
 from codechoir.errors import InputError
 from codechoir.train import loop, ways
-from codechoir.train.branch import Branch, train_branch
+from codechoir.train.branch import Branch, finish_branch, train_branch
 from codechoir.train.config import TrainConfig
 
 CONFIG = TrainConfig(
@@ -48,7 +48,7 @@ def trained(random_base: Path, tmp_path: Path, packed: Any) -> Trained:
         folder = folder_at(tmp_path / name)
         config = CONFIG.model_copy(update=settings)
         facts = train_branch(Branch(name, random_base, packed(tokens), way), config, folder)
-        folder.finish(facts)
+        finish_branch(folder, facts)
         return facts, load_file(tmp_path / name / "model.safetensors")
 
     return train
@@ -94,6 +94,8 @@ def test_the_facts(trained: Trained, random_base: Path, tmp_path: Path) -> None:
     names = {path.name for path in (tmp_path / "out").iterdir()}
     assert {"tokenizer.json", "tokenizer_config.json", "config.json", "model.safetensors"} <= names
     assert "checkpoints" not in names
+    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    assert manifest["outputs"].keys() == names - {"manifest.json"}
 
 
 def test_the_result_is_a_plain_torch_loops(trained: Trained, random_base: Path) -> None:
@@ -210,3 +212,34 @@ def test_a_damaged_checkpoint_of_the_training_is_named(trained: Trained, tmp_pat
     with pytest.raises(InputError, match="damaged") as caught:
         trained(sequences(6))
     assert "step-000000001.safetensors" in str(caught.value.seen)
+
+
+def test_checkpoints_stay_until_the_manifest_is_there(
+    trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ended just before the manifest is written, a branch is finished from its last checkpoint."""
+
+    def ended(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(StageFolder, "finish", ended)
+        with pytest.raises(KeyboardInterrupt):
+            trained(sequences(6))
+    assert len(list((tmp_path / "out" / "checkpoints").iterdir())) == 1
+    (tmp_path / "out" / "model.safetensors").unlink()
+    steps: list[int] = []
+    monkeypatch.setattr(Progress, "advance", lambda *_: steps.append(1))
+    _, carried_on = trained(sequences(6))
+    assert len(steps) == 1  # of three
+    _, expected = trained(sequences(6), name="other")
+    assert all(torch.equal(carried_on[name], expected[name]) for name in expected)
+
+
+def test_what_watchers_write_may_go(trained: Trained, tmp_path: Path) -> None:
+    trained(sequences(6), watch=("tensorboard",))
+    events = tmp_path / "out" / "tensorboard"
+    assert list(events.iterdir())
+    for path in events.iterdir():
+        path.unlink()
+    assert StageFolder(tmp_path / "out", "train-test", 1, {}, {}).finished() is not None

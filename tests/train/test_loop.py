@@ -74,6 +74,7 @@ def test_early_stop_writes_the_best(run: Any, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(loop, "bits_per_byte", lambda *_: {"python": next(bits)})
     facts, lines, best = run(measured=True, validation_steps=1, patience=2)
     assert (facts["steps"], facts["best_step"], facts["stopped_early"]) == (4, 2, True)
+    assert (facts["tokens"], facts["tokens_read"]) == (2 * 32, 4 * 32)
     assert [line["bits_per_byte"]["python"] for line in lines if "bits_per_byte" in line] == [3.0, 2.0, 2.5, 2.25]
     rate = loop.learning_rate
     monkeypatch.setattr(loop, "learning_rate", lambda step, *more: 0.0 if step > 1 else rate(step, *more))

@@ -86,7 +86,8 @@ def branches(monkeypatch: pytest.MonkeyPatch) -> list[Branch]:
     def note(branch: Branch, config: TrainConfig, folder: stage.StageFolder) -> dict[str, int]:
         assert (folder.path / "unfinished.json").exists() and config.trunk_sequences >= 0
         seen.append(branch)
-        return {"tokens": len(branch.sequences) * config.sequence_length, "stopped_early": False}
+        read = len(branch.sequences) * config.sequence_length
+        return {"tokens": read, "tokens_read": read, "stopped_early": False}
 
     monkeypatch.setattr(stage, "train_branch", note)
     return seen
@@ -190,8 +191,34 @@ def test_branches_that_stop_early_are_not_data_matched(
     inputs: TrainInputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def stopped(branch: Branch, *_: object) -> dict[str, object]:
-        return {"tokens": {"universal": 20, "trunk": 8}.get(branch.name, 10), "stopped_early": branch.name == "cpp"}
+        read = {"universal": 20, "trunk": 8}.get(branch.name, 10)
+        return {"tokens": read, "tokens_read": read, "stopped_early": branch.name == "cpp"}
 
     monkeypatch.setattr(stage, "train_branch", stopped)
     facts = train(CONFIG, LANGUAGES, inputs, tmp_path)["universal"].facts
     assert (facts["data_matched"], facts["compute_matched"]) == (False, True)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"sequence_length": 4096}, "no positions for so long a sequence"),
+        ({"branches_trainable": "last-layers", "last_layers": 9}, "more layers"),
+        ({"trainable": "last-layers", "last_layers": 9}, "more layers"),
+    ],
+)
+def test_what_a_base_cannot_is_told_before_any_work(
+    inputs: TrainInputs, tmp_path: Path, change: dict[str, object], said: str
+) -> None:
+    with pytest.raises(ConfigError, match=said):
+        train(CONFIG.model_copy(update=change), LANGUAGES, inputs, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("change", [{"branches_trainable": "all"}, {"lora_rank": 2}, {"lora_alpha": 1.0}])
+def test_what_branches_alone_go_by_keeps_the_trunk(
+    inputs: TrainInputs, tmp_path: Path, branches: list[Branch], change: dict[str, object]
+) -> None:
+    train(CONFIG, LANGUAGES, inputs, tmp_path)
+    train(CONFIG.model_copy(update=change), LANGUAGES, inputs, tmp_path)
+    assert [branch.name for branch in branches[4:]] == ["python", "cpp", "universal"]

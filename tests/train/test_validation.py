@@ -43,3 +43,11 @@ def test_bits_per_byte_are_the_engines(random_base: Path) -> None:
         assert measured[language] == pytest.approx(-nats / math.log(2) / num_bytes, rel=2e-2)  # a character cut in two
     assert mean_bits({"a": 1.0, "b": 2.0}) == 1.5
     assert mean_bits({"a": 1.0, "b": None}) == math.inf
+
+
+def test_control_tokens_in_a_text_are_text(random_base: Path) -> None:
+    tokenizer = load_tokenizer(random_base)
+    text = f"a = 'é'  # {tokenizer.eos_token}\n"
+    (rows,) = validation_rows({"python": [Text("key", "package", text)]}, tokenizer, separator_id(tokenizer), 64, 1)
+    assert separator_id(tokenizer) not in rows.tokens_BT[0, 1:]
+    assert rows.num_bytes == len(text.encode()) == rows.tokens_BT.shape[1] - 1  # the base's tokens are bytes

@@ -22,13 +22,13 @@ from typing import Any
 import torch
 
 from codechoir.model.decoding import Vocabulary
+from codechoir.model.families import context_length
 from codechoir.model.growing_cache import GrowingCache
 from codechoir.model.moe import MoeForCausalLM, Route
 from codechoir.model.requests import Abilities, Request
 from codechoir.model.sequences import Progress, SequenceInProgress, advance, begin
 
 MAX_LOGPROBS = 20
-_CONTEXTS = ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len")
 
 
 class RunningBatch:
@@ -162,13 +162,12 @@ class TransformersBackend:
     def __init__(self, model: Any, tokenizer: Any) -> None:
         self._model, self.vocabulary = model, Vocabulary(tokenizer)
         config = getattr(model.config, "dense_config", model.config)
-        contexts = [value for name in _CONTEXTS if (value := getattr(config, name, None))]
         composed = isinstance(model, MoeForCausalLM)
         self._routing = model.route.routing if composed else None  # read once: passes set the model's own for a while
         self.abilities = Abilities(
             experts=model.experts if composed else (),
             routings=("prompt", "token") if composed else (),
-            context=contexts[0] if contexts else 2**31,
+            context=context_length(config) or 2**31,
             vocabulary=model.get_input_embeddings().num_embeddings,
             traces=composed,
             max_logprobs=MAX_LOGPROBS,

@@ -132,6 +132,12 @@ class Decoder:
     vocabulary: int
 
 
+def context_length(config: Any) -> int | None:
+    """The most tokens that a model has positions for, by transformers' config of it; None where it does not say."""
+    told = (getattr(config, name, None) for name in ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len"))
+    return next((value for value in told if value), None)
+
+
 def decoder_of(config: Mapping[str, Any], where: object) -> Decoder:
     """The sizes that a config.json tells, defaults included. Raises IncompatibleModelError."""
     known = model_config(config, where)

@@ -29,6 +29,7 @@ except ImportError:
 PACKED = "codechoir_packed"  # transformers' name of the attention below
 _MAX_HEAD = 256  # flash attention's
 _DROPOUTS = ("attention_dropout", "attn_pdrop")
+_MAX_GRAPHS = 200  # within torch's limit for a function in all its uses, 256
 _WORTH_COMPILING = 2e12  # parameters times tokens: about two minutes on two cores, of which compiling takes 20 s
 
 
@@ -37,6 +38,8 @@ def accelerate(model: Any, layers: nn.ModuleList, compiled: bool) -> None:
     if _can_pack(model):
         model.set_attn_implementation(PACKED)
     if compiled and _can_compile(model.device.type):
+        # Each shape and way has a graph; past torch's own limit of 8 for all branches layers would run uncompiled.
+        torch._dynamo.config.recompile_limit = max(_MAX_GRAPHS, torch._dynamo.config.recompile_limit)
         for layer in layers:
             layer.forward = _compiled(layer.forward)
 

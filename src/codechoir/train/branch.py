@@ -6,6 +6,7 @@ Knows nothing of languages: `stage.py` decides which branches there are and what
 from __future__ import annotations
 
 import gc
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from codechoir.train.config import TrainConfig, Way
 from codechoir.train.devices import join_devices, told_to_shard
 from codechoir.train.loop import CHECKPOINTS, State, Task, best_checkpoint, run_steps
 from codechoir.train.loss import PackedLoss
-from codechoir.train.metrics import read_metrics
+from codechoir.train.metrics import TENSORBOARD, WANDB, read_metrics
 from codechoir.train.sequences import Sequences
 from codechoir.train.validation import Rows
 from codechoir.train.ways import load_subject, write_result
@@ -68,7 +69,6 @@ def train_branch(branch: Branch, config: TrainConfig, folder: StageFolder) -> di
             masters = {name: best[f"{MASTER}{name}"] for name in masters}
         if branch.keeps_model:
             write_result(subject, masters, config, folder.path)
-        Checkpoints(folder.path / CHECKPOINTS, 1).remove()
     devices.meet()
     return {
         **_figures(task, state),
@@ -81,22 +81,35 @@ def train_branch(branch: Branch, config: TrainConfig, folder: StageFolder) -> di
     }
 
 
+def finish_branch(folder: StageFolder, facts: Mapping[str, Any]) -> None:
+    """Writes a branch's manifest; then its checkpoints, which a kill before that would have needed, may go."""
+    folder.finish(facts, beside=(CHECKPOINTS, TENSORBOARD, WANDB))
+    remove_checkpoints(folder)
+
+
+def remove_checkpoints(folder: StageFolder) -> None:
+    """Removes a finished branch's checkpoints, where a kill has left them."""
+    Checkpoints(folder.path / CHECKPOINTS, 1).remove()
+
+
 def _figures(task: Task, state: State) -> dict[str, Any]:
     """What the branch's metrics say, summed up. Losses are rounded; metrics.jsonl has them whole."""
     lines = read_metrics(task.folder.path)
     steps = [line for line in lines if "loss" in line]
     measured = [line for line in lines if "bits_per_byte" in line]
     losses = [[line["tokens"], None if line["loss"] is None else round(line["loss"], 5)] for line in steps]
-    tokens = task.tokens_after(state.step)
+    read = task.tokens_after(state.step)
+    best = state.best_step if task.config.patience else 0
     return {
-        "tokens": tokens,
+        "tokens": task.tokens_after(best) if best else read,  # that the kept weights have read
+        "tokens_read": read,
         "steps": state.step,
         "first_loss": losses[0][1] if losses else None,
         "last_loss": losses[-1][1] if losses else None,
-        "tokens_per_second": round(tokens / state.seconds, 1) if state.seconds else None,
+        "tokens_per_second": round(read / state.seconds, 1) if state.seconds else None,
         "skipped_steps": [line["step"] - 1 for line in steps if line["skipped"]],
         "stopped_early": state.stopped_early,
-        "best_step": state.best_step if task.config.patience else None,
+        "best_step": best if task.config.patience else None,
         "bits_per_byte": [[line["tokens"], line["bits_per_byte"]] for line in measured],
         "losses": losses,
     }

@@ -13,6 +13,7 @@ Watcher = Literal["tensorboard", "wandb"]
 
 # Change how a run is watched and carried on, not what comes out.
 UNTOLD = {"checkpoint_seconds", "keep_checkpoints", "watch"}
+BRANCHES_ONLY = {"branches_trainable", "lora_rank", "lora_alpha"}  # nothing of the trunk hangs on these
 
 
 class TrainConfig(OptimiserConfig):

@@ -80,7 +80,7 @@ def run_steps(task: Task, module: Any, optimiser: MasterAdamW) -> State:
     with ExitStack() as stack:
         checkpoints = stack.enter_context(closing(Checkpoints(task.folder.path / CHECKPOINTS, config.keep_checkpoints)))
         state = _resume(checkpoints, optimiser)
-        metrics = Metrics(task.folder.path, task.name, config.watch, state.step) if devices.is_first else None
+        metrics = Metrics(task.folder, task.name, config.watch, state.step) if devices.is_first else None
         if metrics:
             stack.enter_context(closing(metrics))
         bar, saved = stack.enter_context(_progress(task, state)), time.monotonic()
@@ -161,7 +161,8 @@ def _note(bad: str, loss: float, state: State, task: Task) -> None:
         raise InputError(
             f"the training of {task.name} has left the finite numbers, or its loss has leapt",
             seen=f"{bad} at step {state.step - 1}, {state.skips} in a row (policy: {config.bad_step})",
-            next_step="lower train.learning_rate; what was trained before is not lost",
+            next_step="lower train.learning_rate, or the largest of train.learning_rates; a changed value trains every "
+            "branch anew, so give another --out to keep those that are trained",
         )
 
 

@@ -8,25 +8,30 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from codechoir.artifacts import disk_full_told, write_atomically
+from codechoir.artifacts import StageFolder, disk_full_told, write_atomically
+from codechoir.config import digest_of
 from codechoir.errors import ToolMissingError
 from codechoir.train.config import Watcher
 
 METRICS = "metrics.jsonl"
+TENSORBOARD, WANDB = "tensorboard", "wandb"  # folders that belong to these
 _BITS = "bits_per_byte"
 
 
 class Metrics:
     """The lines of one branch, from the step `done` on."""
 
-    def __init__(self, folder: Path, name: str, watch: Sequence[Watcher], done: int) -> None:
+    def __init__(self, stage: StageFolder, name: str, watch: Sequence[Watcher], done: int) -> None:
+        folder = stage.path
         self.path = folder / METRICS
         kept = [line for line in read_metrics(folder) if line["step"] <= done]
         write_atomically(self.path, "".join(json.dumps(line) + "\n" for line in kept))
-        self._sinks = [_SINKS[kind](folder, name, done) for kind in watch]
+        run = _Run(folder, name, done, digest_of([str(folder.resolve()), stage.digest])[:16])
+        self._sinks = [_SINKS[kind](run) for kind in watch]
         self._file = self.path.open("a", encoding="utf-8")
 
     def write(self, line: Mapping[str, Any]) -> None:
@@ -61,14 +66,23 @@ def _numbers(line: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
             yield key, float(value)
 
 
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """What a watcher is told of the branch."""
+
+    folder: Path
+    name: str
+    done: int  # steps
+    id: str  # the same whenever it carries on
+
+
 class _TensorBoard:
-    def __init__(self, folder: Path, name: str, done: int) -> None:
-        del name
+    def __init__(self, run: _Run) -> None:
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
             raise _missing("tensorboard") from None
-        self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=done + 1)
+        self._writer = SummaryWriter(str(run.folder / TENSORBOARD), purge_step=run.done + 1)
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         for key, value in values.items():
@@ -81,13 +95,13 @@ class _TensorBoard:
 class _WeightsAndBiases:
     """Where and whether it sends is its own affair: WANDB_PROJECT, WANDB_MODE=offline and the like hold."""
 
-    def __init__(self, folder: Path, name: str, done: int) -> None:
-        del done
+    def __init__(self, run: _Run) -> None:
         try:
             import wandb
         except ImportError:
             raise _missing("wandb") from None
-        self._run = wandb.init(name=name, dir=str(folder), resume="allow", settings=wandb.Settings(silent=True))
+        silent = wandb.Settings(silent=True)
+        self._run = wandb.init(name=run.name, id=run.id, dir=str(run.folder), resume="allow", settings=silent)
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         self._run.log(dict(values), step=step)

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn import functional
 
 from codechoir.model.infilling_tokens import NewRows
 
@@ -26,6 +27,7 @@ class TrainedRows(nn.Module):
         self.output_KD = self.input_KD if head.weight is embedding.weight else self._of(head.weight)
         self.bias_K = None if head.bias is None else self._of(head.bias)
         embedding.register_forward_hook(self._carry)
+        head.register_forward_hook(self._carry_out)
 
     def _of(self, weight: torch.Tensor) -> nn.Parameter:
         return nn.Parameter(weight.detach()[self.rows.start : self.rows.stop].clone())
@@ -50,3 +52,13 @@ class TrainedRows(nn.Module):
         nothing_KD = (self.input_KD - self.input_KD.detach()) * scale
         # A product, not a look-up: a GPU adds up the gradients of equal indices one after the other.
         return states_BTD + is_BTK.to(nothing_KD.dtype) @ nothing_KD
+
+    def _carry_out(self, head: Any, arguments: tuple[torch.Tensor, ...], logits_BTV: torch.Tensor) -> torch.Tensor:  # noqa: ARG002
+        """The head's logits as they are, with the rows in their gradient's way: for a loss that calls the head."""
+        nothing_BTK = functional.linear(
+            arguments[0],
+            self.output_KD - self.output_KD.detach(),
+            None if self.bias_K is None else self.bias_K - self.bias_K.detach(),
+        )
+        before, after = self.rows.start, logits_BTV.shape[-1] - self.rows.stop
+        return logits_BTV + functional.pad(nothing_BTK, (before, after))

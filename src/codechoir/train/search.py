@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 from codechoir.artifacts import StageFolder, read_manifest
-from codechoir.train.branch import Branch, train_branch
+from codechoir.train.branch import Branch, finish_branch, train_branch
 from codechoir.train.config import TrainConfig
 from codechoir.train.devices import join_devices
 from codechoir.train.sequences import First
@@ -48,7 +48,7 @@ def _try(branch: Branch, config: TrainConfig, folder: StageFolder) -> dict[str, 
         devices.meet()
         facts = train_branch(branch, config, folder)
         if devices.is_first:
-            folder.finish(facts)
+            finish_branch(folder, facts)
         devices.meet()
         finished = read_manifest(folder.path)
     return dict(finished.facts)

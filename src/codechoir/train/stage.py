@@ -18,20 +18,21 @@ from pathlib import Path
 from typing import Any
 
 from codechoir.artifacts import Manifest, StageFolder, read_manifest
-from codechoir.documents import Text, read_texts
+from codechoir.documents import Text, stream_texts
 from codechoir.errors import ConfigError
-from codechoir.model.checkpoint import load_tokenizer, open_checkpoint, separator_id
-from codechoir.model.families import family_of
+from codechoir.model.checkpoint import load_tokenizer, model_config, open_checkpoint, separator_id
+from codechoir.model.families import context_length, family_of
 from codechoir.model.infilling_tokens import new_rows, with_infilling_tokens
 from codechoir.train.acceleration import pays_to_compile
-from codechoir.train.branch import Branch, train_branch
-from codechoir.train.config import UNTOLD, TrainConfig
+from codechoir.train.branch import Branch, finish_branch, remove_checkpoints, train_branch
+from codechoir.train.config import BRANCHES_ONLY, UNTOLD, TrainConfig
 from codechoir.train.devices import join_devices
 from codechoir.train.mixing import Arms, ShardSequences, arms
 from codechoir.train.search import search_rate
 from codechoir.train.sequences import Sequences
 from codechoir.train.shards import Shard, Source, make_shards
 from codechoir.train.validation import Rows, hold_back, validation_rows
+from codechoir.train.ways import check_way
 
 VERSION = 3
 TRUNK, UNIVERSAL = "trunk", "universal"
@@ -54,11 +55,27 @@ def train(config: TrainConfig, languages: Sequence[str], inputs: TrainInputs, ou
 
     Raises IncompatibleModelError for a base that could not be composed, before any work.
     """
-    family_of(open_checkpoint(inputs.base).config, inputs.base)
+    checkpoint = open_checkpoint(inputs.base)
+    family_of(checkpoint.config, inputs.base)
+    _check_it_can_be_trained(config, checkpoint.config, inputs.base)
     run = _Run(config, languages, _with_infilling_tokens(config, inputs, out / _BASE), out)
     for name in (TRUNK, *languages, UNIVERSAL):
         run.manifests[name] = run.finish(name)
     return run.manifests
+
+
+def _check_it_can_be_trained(config: TrainConfig, base: Mapping[str, Any], where: Path) -> None:
+    """Raises at once what a branch would meet only when its turn came."""
+    known = model_config(base, where)
+    for way in {config.trainable, config.branches_trainable}:
+        check_way(way, config, known.num_hidden_layers)
+    context = context_length(known)
+    if context is not None and config.sequence_length > context:
+        raise ConfigError(
+            "the base has no positions for so long a sequence",
+            seen=f"train.sequence_length {config.sequence_length}",
+            allowed=f"at most {context}",
+        )
 
 
 def _with_infilling_tokens(config: TrainConfig, inputs: TrainInputs, folder: Path) -> TrainInputs:
@@ -103,6 +120,8 @@ class _Run:
         finished = folder.finished()
         devices.meet()  # all have looked before anything changes
         if finished is not None:
+            if devices.is_first:
+                remove_checkpoints(folder)
             return finished
         if devices.is_first:
             folder.begin()
@@ -111,17 +130,19 @@ class _Run:
         rate, tries = self._rate(name, branch)
         facts = train_branch(branch, self.config.model_copy(update={"learning_rate": rate}), folder)
         if devices.is_first:
-            folder.finish(facts | self._facts_beside(name, facts) | {"search": tries})
+            finish_branch(folder, facts | self._facts_beside(name, facts) | {"search": tries})
         devices.meet()
         return read_manifest(folder.path)
 
     def _folder(self, path: Path, name: str, more: dict[str, Any]) -> StageFolder:
         trunk = self.manifests.get(TRUNK)
+        untold = UNTOLD | (set() if trunk else BRANCHES_ONLY)
+        untold |= {"learning_rate"} if self.config.learning_rates else set()
         return StageFolder(
             path,
             f"train-{name}",
             VERSION,
-            self.config.model_dump(mode="json", exclude=UNTOLD) | {"languages": list(self.languages)} | more,
+            self.config.model_dump(mode="json", exclude=untold) | {"languages": list(self.languages)} | more,
             {
                 "start": trunk.digest if trunk else self.inputs.base_digest,
                 "documents": self.inputs.documents_digest,
@@ -165,7 +186,11 @@ class _Run:
             experts = [self.manifests[one].facts for one in self.languages]
             as_many = facts["tokens"] == sum(each["tokens"] for each in experts)
             all_through = not any(each["stopped_early"] for each in (facts, *experts))
-            beside |= {"data_matched": as_many and all_through, "compute_matched": as_many}
+            all_kept = all(each["tokens"] == each["tokens_read"] for each in (facts, *experts))
+            beside |= {
+                "data_matched": as_many and all_through and all_kept,
+                "compute_matched": facts["tokens_read"] == sum(each["tokens_read"] for each in experts),
+            }
         return beside
 
 
@@ -197,4 +222,10 @@ def _read_data(config: TrainConfig, languages: Sequence[str], inputs: TrainInput
 
 
 def _held_back(documents: Path, language: str, config: TrainConfig) -> list[Text]:
-    return hold_back(read_texts(documents, language, "train"), config.validation_documents, config.seed)[1]
+    """The documents to measure on; memory never holds more contents than theirs."""
+    listed = sorted(
+        (replace(text, content="") for text in stream_texts(documents, language, "train")), key=lambda text: text.key
+    )
+    chosen = [text.key for text in hold_back(listed, config.validation_documents, config.seed)[1]]
+    found = {text.key: text for text in stream_texts(documents, language, "train") if text.key in set(chosen)}
+    return [found[key] for key in chosen]

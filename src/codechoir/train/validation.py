@@ -19,6 +19,7 @@ from torch import nn
 
 from codechoir.documents import ListedT, Text
 from codechoir.errors import InputError
+from codechoir.model.encoding import TextEncoder
 from codechoir.train.devices import Devices
 
 
@@ -57,11 +58,9 @@ def validation_rows(
     texts: Mapping[str, Sequence[Text]], tokenizer: Any, separator: int, length: int, batch_size: int
 ) -> list[Rows]:
     """The batches to measure on: `length` tokens of each document at most, the separator included."""
-    batches = []
+    encoder, batches = TextEncoder(tokenizer), []
     for language, some in texts.items():
-        ordered = sorted(
-            (_beginning(text.content, tokenizer, length - 1) for text in some), key=lambda one: -len(one[0])
-        )
+        ordered = sorted((_beginning(text.content, encoder, length - 1) for text in some), key=lambda one: -len(one[0]))
         for start in range(0, len(ordered), batch_size):
             chosen = [one for one in ordered[start : start + batch_size] if one[0]]
             if not chosen:
@@ -75,12 +74,10 @@ def validation_rows(
     return batches
 
 
-def _beginning(text: str, tokenizer: Any, max_tokens: int) -> tuple[list[int], int]:
+def _beginning(text: str, encoder: TextEncoder, max_tokens: int) -> tuple[list[int], int]:
     """A text's first tokens and how many of its bytes they cover."""
-    coded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
-    tokens = coded["input_ids"][:max_tokens]
-    end = coded["offset_mapping"][len(tokens) - 1][1] if tokens else 0
-    return tokens, len(text[:end].encode())
+    tokens, kept = encoder.encode_start(text, max_tokens)
+    return tokens, len(kept.encode())
 
 
 @torch.no_grad()

@@ -7,6 +7,7 @@ every decoder that can be composed.
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 from collections.abc import Mapping
@@ -60,15 +61,16 @@ class Subject:
 def load_subject(start: Path, way: Way, config: TrainConfig, dtype: torch.dtype) -> Subject:
     """The model of the folder `start` on the CPU, all weights frozen but those that `way` trains.
 
-    Raises ToolMissingError where LoRA is asked for without PEFT, ConfigError where there are fewer layers than asked.
+    Raises as `check_way` does.
     """
     family = family_of(open_checkpoint(start).config, start)
     model = load_model(start, dtype).train()
     model.requires_grad_(False)
+    check_way(way, config, len(model.get_submodule(family.layers)))
     if way == "lora":
         _add_adapter(model, family, config)
     elif way == "last-layers":
-        _last_layers(model.get_submodule(family.layers), config.last_layers).requires_grad_(True)
+        nn.ModuleList(model.get_submodule(family.layers)[-config.last_layers :]).requires_grad_(True)
     else:
         for name, parameter in model.named_parameters():
             parameter.requires_grad = way == "all" or family.is_feed_forward(name)
@@ -79,23 +81,23 @@ def load_subject(start: Path, way: Way, config: TrainConfig, dtype: torch.dtype)
     return Subject(start, way, family, model, TrainedRows(model, new) if new and way != "all" else None)
 
 
-def _last_layers(layers: Any, count: int) -> nn.ModuleList:
-    if count > len(layers):
+def check_way(way: Way, config: TrainConfig, num_layers: int) -> None:
+    """Raises ToolMissingError for LoRA without PEFT, ConfigError where more layers are to be trained than there are."""
+    if way == "lora" and importlib.util.find_spec("peft") is None:
+        raise ToolMissingError(
+            "LoRA is trained with PEFT, which is not installed", next_step="pip install 'codechoir[peft]'"
+        )
+    if way == "last-layers" and config.last_layers > num_layers:
         raise ConfigError(
             "more layers are to be trained than there are",
-            seen=f"train.last_layers {count}",
-            allowed=f"1 to {len(layers)}",
+            seen=f"train.last_layers {config.last_layers}",
+            allowed=f"1 to {num_layers}",
         )
-    return nn.ModuleList(layers[-count:])
 
 
 def _add_adapter(model: Any, family: Family, config: TrainConfig) -> None:
-    try:
-        from peft import inject_adapter_in_model
-    except ImportError:
-        raise ToolMissingError(
-            "LoRA is trained with PEFT, which is not installed", next_step="pip install 'codechoir[peft]'"
-        ) from None
+    from peft import inject_adapter_in_model
+
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         inject_adapter_in_model(_lora_config(family, config, None), model, _ADAPTER)
