@@ -187,7 +187,8 @@ def _tune(recipe: Recipe, config: TuneConfig, trial: ModelTrial) -> Need:
     seconds = tokens * work * token_seconds
     if config.distillation_weight:
         seconds += tokens / trial.score_rate
-    controls = 1 + _work(num_experts, trial)  # the oracle and uniform routing, at step 0
+    # The oracle and uniform routing, at step 0 and, where experts have moved, at the best step.
+    controls = (2 if config.what == "whole" else 1) * (1 + _work(num_experts, trial))
     validations = 1 + -(-config.steps // config.validate_every)
     seconds += validated * (controls + validations * work) / trial.score_rate + trial.load_seconds
     experts = num_experts * trial.feed_forward
