@@ -16,7 +16,7 @@ toolchains: setup  ## every language's compiler or interpreter, and which of the
 test: setup  ## every test, with the toolchains of every language that can be had, and a browser
 	@sh tools/install-toolchains.sh $(BIN)/python
 	@sh tools/install-browser.sh
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 check: setup  ## formatter, linter, types
 	$(BIN)/ruff format --check .

@@ -2,7 +2,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from codechoir.model.growing_cache import GrowingCache
+from codechoir.model.checkpoint import load_model
+from codechoir.model.growing_cache import GrowingCache, token_bytes
 
 HEADS, WIDTH = 2, 3
 
@@ -84,3 +85,11 @@ def test_the_mask_sees_the_span():
     write(cache, 1, torch.ones(1, 7, dtype=torch.long))
     assert cache.get_mask_sizes(3, 0) == (10, 0)
     assert cache.layers[0].get_max_length() == -1
+
+
+def test_a_tokens_bytes(random_base):
+    config = load_model(random_base, torch.float32).config
+    width = config.hidden_size // config.num_attention_heads * config.num_key_value_heads
+    for dtype in (torch.float32, torch.bfloat16):
+        expected = config.num_hidden_layers * 2 * width * dtype.itemsize
+        assert token_bytes(load_model(random_base, dtype)) == expected

@@ -21,7 +21,7 @@ import json, os, sys
 from pathlib import Path
 import numpy as np
 from codechoir.artifacts import StageFolder
-from codechoir.train.branch import Branch, train_branch
+from codechoir.train.branch import Branch, finish_branch, train_branch
 from codechoir.train.config import TrainConfig
 from codechoir.train.devices import join_devices
 from codechoir.train.sequences import ArraySequences
@@ -43,7 +43,7 @@ if devices.is_first:
 devices.meet()
 facts = train_branch(Branch("test", Path(base), Ending(tokens, 0), way), config, folder)
 if devices.is_first:
-    folder.finish(facts)
+    finish_branch(folder, facts)
     json.dump(facts, open(out + ".json", "w"))
 """
 _NEVER = 10**6

@@ -129,6 +129,14 @@ class GrowingCache(Cache):  # type: ignore[misc]
         span.rows, span.start = len(rows), span.end - width
 
 
+@torch.no_grad()
+def token_bytes(model: Any) -> int:
+    """How many bytes a token's keys and values take in a model's cache."""
+    ids_BT = torch.zeros(1, 1, dtype=torch.long, device=model.device)
+    layers = model(input_ids=ids_BT, use_cache=True).past_key_values.layers
+    return sum(int(layer.keys.nbytes + layer.values.nbytes) for layer in layers)
+
+
 def _room(states: torch.Tensor, rows: int, columns: int) -> torch.Tensor:
     """Zeros: attention multiplies what it masks by 0, so it must be finite."""
     return states.new_zeros(rows, states.shape[1], columns, states.shape[-1])

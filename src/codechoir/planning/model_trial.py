@@ -251,6 +251,7 @@ def _ask(base: Path, config: GenerateConfig, texts: Texts, prompts: Texts) -> di
     from codechoir.model.checkpoint import load_model, load_tokenizer
     from codechoir.model.device import compute_device, compute_dtype
     from codechoir.model.engine import Engine, Request
+    from codechoir.model.growing_cache import token_bytes
 
     dtype, device = compute_dtype(config.precision), compute_device()
     began = time.monotonic()
@@ -271,19 +272,11 @@ def _ask(base: Path, config: GenerateConfig, texts: Texts, prompts: Texts) -> di
         "device": device.type,
         "number_bytes": dtype.itemsize,
         "load_seconds": load_seconds,
-        "cache_bytes": _cache_bytes(model),
+        "cache_bytes": token_bytes(model),
         "score_rate": scorer.num_tokens / scorer.seconds,
         "complete_seconds": writer.seconds / num_steps if prompts else 0.0,
         "prompt_tokens": {name: _padded(tokenizer, some, config) for name, some in prompts.items()},
     }
-
-
-def _cache_bytes(model: Any) -> int:
-    import torch
-
-    with torch.no_grad():
-        cache = model(torch.zeros(1, 1, dtype=torch.long, device=model.device), use_cache=True).past_key_values
-    return sum(int(layer.keys.nbytes + layer.values.nbytes) for layer in cache.layers)
 
 
 def _padded(tokenizer: Any, prompts: Iterable[str], config: GenerateConfig) -> int:

@@ -336,11 +336,13 @@ def _keeper_files() -> dict[str, bytes]:
 
 
 def _process_descriptor(information: int) -> int | None:
-    """A descriptor of the process that bubblewrap tells of; None where it has failed before."""
+    """A descriptor of the process that bubblewrap tells of; None where it has failed before, or has ended."""
     ready, _, _ = select.select([information], [], [], _START_SECONDS)
     text = b""
     while ready and (part := os.read(information, 4096)):
         text += part
         if b"}" in text:
-            return os.pidfd_open(json.loads(text)["child-pid"])
+            with contextlib.suppress(ProcessLookupError):  # it has ended since
+                return os.pidfd_open(json.loads(text)["child-pid"])
+            break
     return None
