@@ -106,6 +106,20 @@ def test_memory_of_scoring_alone_and_of_a_soup(asked: Recipe, tmp_path: Path, mo
     assert infilled == 7000 + 4 * 1600 + max(20 * 10 * 8, 4 * 10 * 8 + 2.5 * 4 * 28 * 6)
 
 
+def test_a_generalist_is_one_expert_more(asked: Recipe, tmp_path: Path, model_trial: ModelTrial) -> None:
+    recipe = asked.model_copy(
+        update={"tune": TuneConfig(), "compose": asked.compose.model_copy(update={"generalist": True})}
+    )
+    with_it = needed(recipe, tmp_path, "no file", model_trial)
+    without = needed(asked.model_copy(update={"tune": TuneConfig()}), tmp_path, "no file", model_trial)
+    assert with_it["generate"].seconds == pytest.approx(
+        without["generate"].seconds + 2.0 * 0.6
+    )  # in the uniform mixture
+    assert with_it["generate"].memory == without["generate"].memory + 4 * 600
+    assert with_it["tune"].memory == without["tune"].memory + 4 * 600
+    assert with_it["tune"].disk == without["tune"].disk + 2 * 600
+
+
 def test_infillings(asked: Recipe, tmp_path: Path, model_trial: ModelTrial) -> None:
     before = needed(asked, tmp_path, "no file", model_trial)["generate"]
     changes = {"infilling_documents": 5, "infill": ("experts", "moe-uniform")}

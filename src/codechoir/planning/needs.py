@@ -188,10 +188,10 @@ def _tune(recipe: Recipe, config: TuneConfig, trial: ModelTrial) -> Need:
     if config.distillation_weight:
         seconds += tokens / trial.score_rate
     # The oracle and uniform routing, at step 0 and, where experts have moved, at the best step.
-    controls = (2 if config.what == "whole" else 1) * (1 + _work(num_experts, trial))
+    controls = (2 if config.what == "whole" else 1) * (1 + _work(_held(recipe), trial))
     validations = 1 + -(-config.steps // config.validate_every)
     seconds += validated * (controls + validations * work) / trial.score_rate + trial.load_seconds
-    experts = num_experts * trial.feed_forward
+    experts = _held(recipe) * trial.feed_forward
     parameters = trial.parameters + experts - trial.feed_forward
     trained = experts if config.what == "whole" else 0
     logits = num_experts * config.sequence_length * trial.vocabulary * 4 * (4 if config.distillation_weight else 3)
@@ -208,7 +208,7 @@ def _tune(recipe: Recipe, config: TuneConfig, trial: ModelTrial) -> Need:
 def _generate(recipe: Recipe, trial: ModelTrial, num_problems: Mapping[str, int]) -> Need:
     config, num_experts = recipe.generation, len(recipe.languages)
     tuned_top_k = min((recipe.tune and recipe.tune.top_k) or recipe.compose.top_k, num_experts)
-    active = {_TOP2: 2, _UNIFORM: num_experts, TUNED: tuned_top_k}
+    active = {_TOP2: 2, _UNIFORM: _held(recipe), TUNED: tuned_top_k}
     scored = num_experts * config.held_out_documents
     score_seconds = scored * config.held_out_tokens / trial.score_rate
     seconds, num_scored, num_completed = 0.0, 0, 0
@@ -233,7 +233,7 @@ def _generate(recipe: Recipe, trial: ModelTrial, num_problems: Mapping[str, int]
         seconds += _work(active.get(choice, 1), trial) * (reading + writing)
     chosen = set(config.score) | set(config.complete) | set(infills)
     seconds += (len(chosen) + (num_experts - 1) * ("experts" in chosen)) * trial.load_seconds
-    memory = trial.first_memory + _generating_bytes(config, num_experts, num_problems, trial)
+    memory = trial.first_memory + _generating_bytes(config, _held(recipe), num_problems, trial)
     how = (
         f"time: at most, from measured steps: {num_scored} files scored, {num_completed} completions and "
         f"{num_filled * len(infills)} infillings of {config.max_tokens} tokens, most of which stop before; memory: "
@@ -257,6 +257,11 @@ def _generating_bytes(
     parameters = trial.parameters + (num_experts - 1) * trial.feed_forward
     is_averaged = any("soup" in role for role in (config.score, config.complete, infills))
     return max(trial.number_bytes * parameters + working, _AVERAGED_BYTES * trial.parameters if is_averaged else 0)
+
+
+def _held(recipe: Recipe) -> int:
+    """Experts in the composed model: one a language, and the generalist where it is one."""
+    return len(recipe.languages) + recipe.compose.generalist
 
 
 def _work(active: int, trial: ModelTrial) -> float:
