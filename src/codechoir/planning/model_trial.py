@@ -150,14 +150,18 @@ def _check_it_fits(config: TrainConfig, sizes: _Sizes, first_memory: int) -> Non
     number = compute_dtype(config.precision).itemsize
     known = {"all": sizes.parameters, "feed-forward": sizes.feed_forward}  # of the others, few
     trained = max(known.get(way, 0) for way in (config.trainable, config.branches_trainable))
-    # Weights; of trained ones a gradient and two moments, and where they are not float32 a copy that is.
-    needed = first_memory + sizes.parameters * number + trained * (number + 8 + (4 if number < 4 else 0))
+    needed = first_memory + sizes.parameters * number + trained * trained_bytes(number)
     if compute_device().type == "cpu" and needed > (free := free_memory()):
         raise InputError(
             "the base is too large to be trained on this machine",
             seen=f"{needed / _GIB:.1f} GiB at least, of {free / _GIB:.1f} free",
             next_step="take a smaller base, train fewer weights, or use a machine with more memory",
         )
+
+
+def trained_bytes(number_bytes: int) -> int:
+    """What a parameter that trains takes beside itself: gradient, two moments and, of one not in float32, a copy so."""
+    return number_bytes + 8 + (4 if number_bytes < 4 else 0)
 
 
 @dataclass(frozen=True, slots=True)

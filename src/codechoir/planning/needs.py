@@ -19,7 +19,7 @@ from codechoir.config import Config
 from codechoir.errors import InputError
 from codechoir.generate.config import TUNED, GenerateConfig
 from codechoir.planning.curate_trial import CurateTrial
-from codechoir.planning.model_trial import ModelTrial
+from codechoir.planning.model_trial import ModelTrial, trained_bytes
 from codechoir.planning.trial import Trials
 from codechoir.recipe import Recipe
 from codechoir.train.config import TrainConfig
@@ -195,8 +195,7 @@ def _tune(recipe: Recipe, config: TuneConfig, trial: ModelTrial) -> Need:
     parameters = trial.parameters + experts - trial.feed_forward
     trained = experts if config.what == "whole" else 0
     logits = num_experts * config.sequence_length * trial.vocabulary * 4 * (4 if config.distillation_weight else 3)
-    trained_bytes = trial.number_bytes + 8 + (4 if trial.number_bytes < 4 else 0)  # gradient, moments, float32 copy
-    memory = trial.first_memory + trial.number_bytes * parameters + trained_bytes * trained + logits
+    memory = trial.first_memory + trial.number_bytes * parameters + trained_bytes(trial.number_bytes) * trained + logits
     how = (
         f"time: computed from measured steps of training and scoring, {tokens:,} tokens tuned on; memory: computed, "
         "without what a forward pass keeps for its gradients; disk: computed, "
