@@ -18,7 +18,7 @@ from codechoir.artifacts import StageFolder
 from codechoir.console import Progress
 from codechoir.errors import InputError
 from codechoir.train import loop, ways
-from codechoir.train.branch import Branch, finish_branch, train_branch
+from codechoir.train.branch import Branch, finished_or, train_branch
 from codechoir.train.config import TrainConfig
 
 CONFIG = TrainConfig(
@@ -45,10 +45,10 @@ def trained(random_base: Path, tmp_path: Path, packed: Any) -> Trained:
     """Trains a branch of the random base; gives its facts and its tensors."""
 
     def train(tokens: Any, *, name: str = "out", way: str = "feed-forward", **settings: Any) -> Any:
-        folder = folder_at(tmp_path / name)
+        folder = StageFolder(tmp_path / name, "train-test", 1, {}, {})
         config = CONFIG.model_copy(update=settings)
-        facts = train_branch(Branch(name, random_base, packed(tokens), way), config, folder)
-        finish_branch(folder, facts)
+        branch = Branch(name, random_base, packed(tokens), way)
+        facts = finished_or(folder, lambda: train_branch(branch, config, folder)).facts
         return facts, load_file(tmp_path / name / "model.safetensors")
 
     return train

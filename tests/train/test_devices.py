@@ -21,7 +21,7 @@ import json, os, sys
 from pathlib import Path
 import numpy as np
 from codechoir.artifacts import StageFolder
-from codechoir.train.branch import Branch, finish_branch, train_branch
+from codechoir.train.branch import Branch, finished_or, train_branch
 from codechoir.train.config import TrainConfig
 from codechoir.train.devices import join_devices
 from codechoir.train.sequences import ArraySequences
@@ -36,15 +36,11 @@ class Ending(ArraySequences):
         if rows.start >= int(ends_at):
             os._exit(9)
         return super().batch(rows)
-devices = join_devices()
 folder = StageFolder(Path(out), "train-test", 1, {}, {})
-if devices.is_first:
-    folder.begin()
-devices.meet()
-facts = train_branch(Branch("test", Path(base), Ending(tokens, 0), way), config, folder)
-if devices.is_first:
-    finish_branch(folder, facts)
-    json.dump(facts, open(out + ".json", "w"))
+branch = Branch("test", Path(base), Ending(tokens, 0), way)
+manifest = finished_or(folder, lambda: train_branch(branch, config, folder))
+if join_devices().is_first:
+    json.dump(manifest.facts, open(out + ".json", "w"))
 """
 _NEVER = 10**6
 

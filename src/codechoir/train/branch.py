@@ -6,14 +6,14 @@ Knows nothing of languages: `stage.py` decides which branches there are and what
 from __future__ import annotations
 
 import gc
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from codechoir.artifacts import StageFolder
+from codechoir.artifacts import Manifest, StageFolder, read_manifest
 from codechoir.model.device import compute_dtype
 from codechoir.model.optimiser import MASTER, MasterAdamW, read_state
 from codechoir.train.acceleration import accelerate
@@ -81,15 +81,26 @@ def train_branch(branch: Branch, config: TrainConfig, folder: StageFolder) -> di
     }
 
 
-def finish_branch(folder: StageFolder, facts: Mapping[str, Any]) -> None:
-    """Writes a branch's manifest; then its checkpoints, which a kill before that would have needed, may go."""
-    folder.finish(facts, beside=(CHECKPOINTS, TENSORBOARD, WANDB))
-    remove_checkpoints(folder)
+def finished_or(folder: StageFolder, trained: Callable[[], Mapping[str, Any]]) -> Manifest:
+    """The manifest of a branch that is finished in `folder`, or that `trained` trains there and gives the facts of.
 
-
-def remove_checkpoints(folder: StageFolder) -> None:
-    """Removes a finished branch's checkpoints, where a kill has left them."""
-    Checkpoints(folder.path / CHECKPOINTS, 1).remove()
+    Where several processes train together all must call it; the first one writes.
+    """
+    devices = join_devices()
+    finished = folder.finished()
+    devices.meet()  # all have looked before anything changes
+    if finished is None:
+        if devices.is_first:
+            folder.begin()
+        devices.meet()
+        facts = trained()
+        if devices.is_first:
+            folder.finish(facts, beside=(CHECKPOINTS, TENSORBOARD, WANDB))
+        devices.meet()
+        finished = read_manifest(folder.path)
+    if devices.is_first:
+        Checkpoints(folder.path / CHECKPOINTS, 1).remove()  # only now: a kill before the manifest needs them
+    return finished
 
 
 def _figures(task: Task, state: State) -> dict[str, Any]:

@@ -10,12 +10,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
-from codechoir.artifacts import StageFolder, read_manifest
-from codechoir.train.branch import Branch, finish_branch, train_branch
+from codechoir.artifacts import StageFolder
+from codechoir.train.branch import Branch, finished_or, train_branch
 from codechoir.train.config import TrainConfig
-from codechoir.train.devices import join_devices
 from codechoir.train.sequences import First
 from codechoir.train.validation import mean_bits
 
@@ -31,24 +31,9 @@ def search_rate(
     for rate in config.learning_rates:
         name, sequences = f"{branch.name}, rate {rate:g}", First(branch.sequences, count)
         tried = replace(branch, name=name, sequences=sequences, keeps_model=False)
-        facts = _try(tried, config.model_copy(update=settings | {"learning_rate": rate}), folder_of(rate))
+        told, folder = config.model_copy(update=settings | {"learning_rate": rate}), folder_of(rate)
+        facts = finished_or(folder, partial(train_branch, tried, told, folder)).facts
         means.append(mean_bits(facts["bits_per_byte"][-1][1]))
-        told = means[-1] if math.isfinite(means[-1]) else None
-        tries.append({"learning_rate": rate, "steps": facts["steps"], "tokens": facts["tokens"], "bits_per_byte": told})
+        bits = means[-1] if math.isfinite(means[-1]) else None
+        tries.append({"learning_rate": rate, "steps": facts["steps"], "tokens": facts["tokens"], "bits_per_byte": bits})
     return config.learning_rates[means.index(min(means))], tries
-
-
-def _try(branch: Branch, config: TrainConfig, folder: StageFolder) -> dict[str, Any]:
-    devices = join_devices()
-    finished = folder.finished()
-    devices.meet()
-    if finished is None:
-        if devices.is_first:
-            folder.begin()
-        devices.meet()
-        facts = train_branch(branch, config, folder)
-        if devices.is_first:
-            finish_branch(folder, facts)
-        devices.meet()
-        finished = read_manifest(folder.path)
-    return dict(finished.facts)

@@ -17,21 +17,21 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from codechoir.artifacts import Manifest, StageFolder, read_manifest
-from codechoir.documents import Text, stream_texts
+from codechoir.artifacts import Manifest, StageFolder
+from codechoir.documents import stream_texts
 from codechoir.errors import ConfigError
 from codechoir.model.checkpoint import load_tokenizer, model_config, open_checkpoint, separator_id
 from codechoir.model.families import context_length, family_of
 from codechoir.model.infilling_tokens import new_rows, with_infilling_tokens
 from codechoir.train.acceleration import pays_to_compile
-from codechoir.train.branch import Branch, finish_branch, remove_checkpoints, train_branch
+from codechoir.train.branch import Branch, finished_or, train_branch
 from codechoir.train.config import BRANCHES_ONLY, UNTOLD, TrainConfig
 from codechoir.train.devices import join_devices
 from codechoir.train.mixing import Arms, ShardSequences, arms
 from codechoir.train.search import search_rate
 from codechoir.train.sequences import Sequences
 from codechoir.train.shards import Shard, Source, make_shards
-from codechoir.train.validation import Rows, hold_back, validation_rows
+from codechoir.train.validation import Rows, chosen, validation_rows
 from codechoir.train.ways import check_way
 
 VERSION = 3
@@ -115,24 +115,15 @@ class _Run:
 
     def finish(self, name: str) -> Manifest:
         """A branch's manifest; it is trained where it is not finished."""
-        devices = join_devices()
+
+        def trained() -> Mapping[str, Any]:
+            branch = self._branch(name)
+            rate, tries = self._rate(name, branch)
+            facts = train_branch(branch, self.config.model_copy(update={"learning_rate": rate}), folder)
+            return facts | self._facts_beside(name, facts) | {"search": tries}
+
         folder = self._folder(self.out / name, name, {})
-        finished = folder.finished()
-        devices.meet()  # all have looked before anything changes
-        if finished is not None:
-            if devices.is_first:
-                remove_checkpoints(folder)
-            return finished
-        if devices.is_first:
-            folder.begin()
-        devices.meet()
-        branch = self._branch(name)
-        rate, tries = self._rate(name, branch)
-        facts = train_branch(branch, self.config.model_copy(update={"learning_rate": rate}), folder)
-        if devices.is_first:
-            finish_branch(folder, facts | self._facts_beside(name, facts) | {"search": tries})
-        devices.meet()
-        return read_manifest(folder.path)
+        return finished_or(folder, trained)
 
     def _folder(self, path: Path, name: str, more: dict[str, Any]) -> StageFolder:
         trunk = self.manifests.get(TRUNK)
@@ -215,17 +206,11 @@ def _read_data(config: TrainConfig, languages: Sequence[str], inputs: TrainInput
     source = Source(inputs.documents, inputs.documents_digest, inputs.base)
     shards = make_shards(source, {name: split.num_sequences(name) for name in languages}, config, out)
     tokenizer = load_tokenizer(inputs.base)
-    held = {name: _held_back(inputs.documents, name, config) for name in languages if config.validation_documents}
+    held = {
+        name: chosen(stream_texts(inputs.documents, name, "train"), config.validation_documents, config.seed)
+        for name in languages
+        if config.validation_documents
+    }
     size = config.sequences_per_forward
     rows = validation_rows(held, tokenizer, separator_id(tokenizer), config.sequence_length, size)
     return _Data(shards, split, tuple(rows))
-
-
-def _held_back(documents: Path, language: str, config: TrainConfig) -> list[Text]:
-    """The documents to measure on; memory never holds more contents than theirs."""
-    listed = sorted(
-        (replace(text, content="") for text in stream_texts(documents, language, "train")), key=lambda text: text.key
-    )
-    chosen = [text.key for text in hold_back(listed, config.validation_documents, config.seed)[1]]
-    found = {text.key: text for text in stream_texts(documents, language, "train") if text.key in set(chosen)}
-    return [found[key] for key in chosen]

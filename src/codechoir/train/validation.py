@@ -8,9 +8,10 @@ scored given the separator, the documents apart from each other.
 from __future__ import annotations
 
 import hashlib
+import heapq
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
@@ -49,9 +50,16 @@ def hold_back(texts: Sequence[ListedT], count: int, seed: int) -> tuple[list[Lis
             seen=f"{len(texts)} documents, of which train.validation_documents would take {count}",
             next_step="lower train.validation_documents, or give more sources",
         )
-    ordered = sorted(texts, key=lambda text: hashlib.sha256(f"validation:{seed}:{text.key}".encode()).digest())
-    chosen = {text.key for text in ordered[:count]}
-    return [text for text in texts if text.key not in chosen], ordered[:count]
+    held = chosen(texts, count, seed)
+    keys = {text.key for text in held}
+    return [text for text in texts if text.key not in keys], held
+
+
+def chosen(texts: Iterable[KeyedT], count: int, seed: int) -> list[KeyedT]:
+    """The `count` texts that are measured on; of a stream no more than these are held."""
+    return heapq.nsmallest(
+        count, texts, key=lambda text: hashlib.sha256(f"validation:{seed}:{text.key}".encode()).digest()
+    )
 
 
 def validation_rows(
