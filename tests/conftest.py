@@ -297,12 +297,15 @@ def composed(composition: tuple[Path, Manifest]) -> Path:
 
 @pytest.fixture(scope="session")
 def embedded_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The real 135M base, converted anew; its archive comes from the user's cache or the registry."""
-    from codechoir.artifacts import cache_dir
+    """The real 135M base, converted anew, once for all workers; its archive is the user's cache's or the registry's."""
+    from codechoir.artifacts import cache_dir, locked
     from codechoir.model.config import EMBEDDED
     from codechoir.model.sources import prepare
 
-    cache = tmp_path_factory.mktemp("real")
-    (cache_dir() / "packages").mkdir(parents=True, exist_ok=True)
-    (cache / "packages").symlink_to(cache_dir() / "packages")
-    return prepare(EMBEDDED, cache).folder
+    own = tmp_path_factory.getbasetemp()
+    cache = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "embedded"
+    with locked(cache):
+        if not (cache / "packages").exists():
+            (cache_dir() / "packages").mkdir(parents=True, exist_ok=True)
+            (cache / "packages").symlink_to(cache_dir() / "packages")
+        return prepare(EMBEDDED, cache).folder

@@ -23,6 +23,7 @@ from codechoir.artifacts import (
     damaged_outputs,
     file_sha256,
     files_digest,
+    locked,
     read_manifest,
     state_of_folder,
     write_atomically,
@@ -47,6 +48,30 @@ def finish_one(path: Path, **config: object) -> StageFolder:
 
 def files_in(folder: Path) -> set[str]:
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
+HOLDER = """
+import sys, time
+from pathlib import Path
+from codechoir.artifacts import locked
+with locked(Path(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_one_process_at_a_time_works_in_a_locked_folder_and_a_killed_one_leaves_no_lock(tmp_path):
+    folder = tmp_path / "run"
+    holder = subprocess.Popen([sys.executable, "-c", HOLDER, folder], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    with holder:
+        assert holder.stdout and holder.stdout.readline() == b"held\n"
+        with pytest.raises(InputError, match=f"another process is at work in this folder\n  seen:    {folder}"):
+            locked(folder, wait=False).__enter__()
+        holder.kill()
+    with locked(folder, wait=False):
+        assert not list(folder.iterdir())
+    with locked(folder):
+        pass
 
 
 def test_a_folders_state_hangs_on_its_place_and_its_files_names_sizes_and_times(tmp_path):

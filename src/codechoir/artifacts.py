@@ -9,6 +9,7 @@ holds anything else than what this stage wrote is refused, never emptied. What t
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
 import json
 import os
@@ -28,6 +29,7 @@ from codechoir.errors import DiskFullError, InputError
 MANIFEST = "manifest.json"
 UNFINISHED = "unfinished.json"
 _PARTIAL_SUFFIX = ".partial"
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EBADF)  # EBADF: a folder over NFS
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -189,6 +191,32 @@ def damaged_outputs(folder: Path, manifest: Manifest) -> list[str]:
         for name, size in manifest.outputs.items()
         if not (folder / name).is_file() or (folder / name).stat().st_size != size
     ]
+
+
+@contextmanager
+def locked(folder: Path, wait: bool = True) -> Iterator[None]:
+    """Keeps other processes that lock the folder waiting, or, with `wait` off, is refused where one is at work.
+
+    The lock ends with its holder, however that ends. File systems that have no locks are used without. Raises
+    InputError.
+    """
+    with disk_full_told(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    lock = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError:
+        os.close(lock)
+        step = "wait until it has ended, or give another folder"
+        raise InputError("another process is at work in this folder", seen=folder, next_step=step) from None
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            os.close(lock)
+            raise
+    try:
+        yield
+    finally:
+        os.close(lock)
 
 
 @contextmanager

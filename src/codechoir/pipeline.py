@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Sequence
+from contextlib import nullcontext
 from enum import StrEnum
 from pathlib import Path
 
-from codechoir.artifacts import read_manifest, write_atomically
+from codechoir.artifacts import locked, read_manifest, write_atomically
 from codechoir.compose.stage import ComposeInputs, compose
 from codechoir.compose.tuning.stage import TuneInputs, tune
 from codechoir.config import digest_of
@@ -43,7 +44,10 @@ class Stage(StrEnum):
 
 
 def run(recipe: Recipe, out: Path, cache: Path, only: Collection[Stage] = tuple(Stage)) -> None:
-    """Runs the stages of `only` into the folder `out`; the others must be finished there. Raises UserError."""
+    """Runs the stages of `only` into the folder `out`; the others must be finished there. Raises UserError.
+
+    One run at a time works in a folder; the processes of a launcher are one run.
+    """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and set(only) != {Stage.TRAIN}:
         raise ConfigError(
             "a launcher started several processes, and only training is shared by them",
@@ -51,7 +55,13 @@ def run(recipe: Recipe, out: Path, cache: Path, only: Collection[Stage] = tuple(
             allowed=str(Stage.TRAIN),
             next_step="launch `codechoir run RECIPE --only train`, and run the other stages without the launcher",
         )
-    write_atomically(out / "recipe.yaml", resolved(recipe))
+    is_first = int(os.environ.get("RANK", "0")) == 0
+    with locked(out, wait=False) if is_first else nullcontext():
+        write_atomically(out / "recipe.yaml", resolved(recipe))
+        _run_stages(recipe, out, cache, only)
+
+
+def _run_stages(recipe: Recipe, out: Path, cache: Path, only: Collection[Stage]) -> None:
     languages = recipe.languages
     problems = _problems(recipe, cache) if {Stage.GENERATE, Stage.EVALUATE} & set(only) else None
     if problems and Stage.EVALUATE in only and recipe.generate.complete:

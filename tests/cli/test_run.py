@@ -14,6 +14,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from codechoir.artifacts import locked
 from codechoir.cli.run import _STAGES
 from codechoir.documents import DOCUMENT_SCHEMA, read_texts, write_parquet
 from codechoir.pipeline import Stage
@@ -170,6 +171,13 @@ def test_a_recipe_is_not_overwritten_by_its_own_run(codechoir, tiny: list[str], 
     message = codechoir("run", recipe, *tiny[2:], "--out", tmp_path).refusal()
     assert message.startswith(f"the run's folder would overwrite the recipe\n  seen:    {recipe}")
     assert recipe.read_text() == before
+
+
+def test_two_runs_in_one_folder(codechoir, tiny: list[str], tmp_path: Path) -> None:
+    with locked(tmp_path):
+        message = codechoir(*tiny, "--out", tmp_path).refusal()
+        assert message.startswith(f"another process is at work in this folder\n  seen:    {tmp_path}")
+        assert not list(tmp_path.iterdir())
 
 
 def test_an_output_folder_that_cannot_be(codechoir, tiny: list[str], tmp_path: Path) -> None:

@@ -7,7 +7,6 @@ spooled to a file that is read in the order that training asks for. Knows no bra
 
 from __future__ import annotations
 
-import fcntl
 import os
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -20,7 +19,7 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
-from codechoir.artifacts import StageFolder, disk_full_told, files_digest, read_manifest
+from codechoir.artifacts import StageFolder, disk_full_told, files_digest, locked, read_manifest
 from codechoir.documents import Text, in_seeded_order, in_turn, stream_texts
 from codechoir.errors import InputError
 from codechoir.model.checkpoint import TOKENIZER_FILES, load_tokenizer, separator_id
@@ -98,7 +97,7 @@ def make_shards(source: Source, num_sequences: Mapping[str, int], config: TrainC
             {name: getattr(config, name) for name in _SETTINGS} | {"language": language, "num_sequences": wanted},
             {"documents": source.documents_digest, "tokenizer": tokenizer_digest(source.tokenizer)},
         )
-        with _locked(out):
+        with locked(out):
             if folder.finished() is None:
                 folder.begin()
                 texts = stream_texts(source.documents, language, "train")
@@ -110,17 +109,6 @@ def make_shards(source: Source, num_sequences: Mapping[str, int], config: TrainC
 def tokenizer_digest(folder: Path) -> str:
     """A digest of a model folder's tokenizer."""
     return files_digest(folder, [folder / name for name in TOKENIZER_FILES if (folder / name).exists()])
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(lock)  # releases it, and so does a kill
 
 
 def _writer(tokenizer_folder: Path, config: TrainConfig) -> Writer:
