@@ -286,6 +286,17 @@ def test_it_works_in_our_own_form(run, own_form, partial):
     assert open_composed(smaller).experts == ("python", "java", "cpp")
 
 
+def test_a_refitted_router_reads_as_much_as_before_unless_another_length_is_named(run, made, experts):
+    two = made("python", "java", prefix_tokens=100)
+    assert open_composed(two).prompt_router.prefix_tokens == 100
+    out, facts = run(two, Change("cpp", experts["cpp"]), prove=False)
+    assert open_composed(out).prompt_router.prefix_tokens == 100
+    assert list(facts["prompt_router"]["after"]["accuracy"]) == ["16", "32", "64", "100"]
+    named, facts = run(two, Change("cpp", experts["cpp"]), out="named", prove=False, prefix_tokens=300)
+    assert open_composed(named).prompt_router.prefix_tokens == 300
+    assert list(facts["prompt_router"]["before"]["accuracy"]) == ["16", "32", "64", "100"]
+
+
 def fallback_of(folder):
     router = open_composed(folder).prompt_router
     return str(router.fallback), router.confidence, router.generalist

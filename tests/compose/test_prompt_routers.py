@@ -14,6 +14,7 @@ from codechoir.compose.prompt_routers import (
     _logistic,
     _Reading,
     fit_prompt_router,
+    prefix_lengths,
     unfitted_prompt_router,
     with_fallback,
 )
@@ -88,6 +89,27 @@ def test_a_licences_words_say_nothing_of_the_language_below_it(tokenizer):
     assert int(probabilities.argmax()) == 1
 
 
+@pytest.mark.parametrize(
+    ("prefix_tokens", "expected"),
+    [(512, (16, 32, 64, 128, 256, 512)), (100, (16, 32, 64, 100)), (16, (16,)), (1, (1,))],
+)
+def test_a_router_is_measured_up_to_what_it_reads(prefix_tokens, expected):
+    assert prefix_lengths(prefix_tokens) == expected
+
+
+@pytest.mark.parametrize("prefix_tokens", [1, 40, 3000])
+def test_a_router_is_fitted_on_prefixes_up_to_what_it_reads(tokenizer, monkeypatch, prefix_tokens):
+    fitted = []
+    monkeypatch.setattr(
+        prompt_routers, "_logistic", lambda readings, *_: fitted.extend(readings) or torch.zeros(32768, 2)
+    )
+    texts = {name: [text("x = 1\n" * 5000, n) for n in range(60)] for name in ("python", "cpp")}
+    fit_prompt_router(texts, tokenizer, 257, ComposeConfig(prefix_tokens=prefix_tokens))
+    lengths = {len(reading.ids) for reading in fitted}
+    assert lengths >= {max(1, prefix_tokens // share) for share in (1, 2, 4, 8, 16)}  # and some that end with the text
+    assert max(lengths) == prefix_tokens
+
+
 def test_the_weights_are_where_the_penalised_likelihood_is_level():
     generator = torch.Generator().manual_seed(0)
     readings = [
@@ -111,7 +133,7 @@ def test_the_temperature_is_the_likeliest_on_every_fifth_document(tokenizer, mon
     weight_FE = 3 * torch.randn(BUCKETS, 2, generator=torch.Generator().manual_seed(1))
     monkeypatch.setattr(prompt_routers, "_logistic", lambda *_: weight_FE)
     monkeypatch.setattr(prompt_routers, "_readings", lambda content, *_: [content])
-    monkeypatch.setattr(prompt_routers, "_FIT_LENGTHS", (512,))
+    monkeypatch.setattr(prompt_routers, "_FIT_SHARES", (1,))
     words = tokens_with_letters(tokenizer, 257)
 
     def scores(contents):
@@ -153,7 +175,7 @@ def test_the_temperature_is_the_likeliest_on_every_fifth_document(tokenizer, mon
     ],
 )
 def test_a_header_is_the_comment_that_a_file_begins_with(content, expected):
-    assert _header(text(content)) == expected
+    assert _header(content) == expected
 
 
 @given(
@@ -164,7 +186,7 @@ def test_a_header_is_the_comment_that_a_file_begins_with(content, expected):
 def test_a_header_comes_back_from_any_languages_comment(lines, name, rng):
     comment = _as_comment(lines, name, rng)
     assert comment.endswith("\n")
-    assert [line for line in _header(text(comment + "code\n")) if line] == lines
+    assert [line for line in _header(comment + "code\n") if line] == lines
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,7 @@ from codechoir.languages import GENERALIST
 from codechoir.model.checkpoint import load_tokenizer
 from codechoir.model.moe import MODEL_TYPE
 
-VERSION = 1
+VERSION = 2
 _DECIDED = {"generalist", "layers", "top_k"}  # by the model that grows
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from codechoir.compose.prompt_routers import PREFIX_LENGTHS
+from codechoir.compose.prompt_routers import prefix_lengths
 from codechoir.model.prompt_router import PromptRouter
 
 CALIBRATION_BINS = 15
@@ -28,7 +28,9 @@ def prompt_router_facts(
     those that it takes, `own_share_when_unsure` the mean weight that it gives to their own language's expert (None
     where there are no such documents).
     """
-    lengths = {str(length): _measure(router, held_out, experts, length) for length in PREFIX_LENGTHS}
+    lengths = {
+        str(length): _measure(router, held_out, experts, length) for length in prefix_lengths(router.prefix_tokens)
+    }
     by_language = {
         name: {length: round(one.confusion[name][name], 5) for length, one in lengths.items()} for name in held_out
     }

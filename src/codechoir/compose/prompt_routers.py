@@ -11,6 +11,7 @@ import random
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import count, takewhile
 from typing import Any
 
 import torch
@@ -23,9 +24,9 @@ from codechoir.languages import GENERALIST, language
 from codechoir.model.checkpoint import separator_id
 from codechoir.model.prompt_router import BUCKETS, Fallback, PromptRouter, hashed_bags, tokens_with_letters
 
-PREFIX_LENGTHS = (16, 32, 64, 128, 256, 512)
-_FIT_LENGTHS = (32, 64, 128, 256, 512, 512)
-_CHARACTERS = 4000  # enough for the longest prefix
+_SHORTEST = 16  # tokens of the shortest prefix that is measured
+_FIT_SHARES = (16, 8, 4, 2, 1, 1)  # a prefix that is fitted on is what the router reads, divided by one of these
+_TOKEN_CHARACTERS = 8  # enough for most tokens
 _NUM_HEADERS = 2  # readings under another header, for each document
 _COMMENT = re.compile(r"^\s*(//|/\*|\*|#(?!\s*(include|define|if|ifdef|ifndef|pragma|endif|else|undef)\b|!))")
 _MARKS = re.compile(r"^\s*(//+|/\*+|\*+/|\*|#+)?\s?")
@@ -53,16 +54,17 @@ def fit_prompt_router(
     largest of the languages' for any input that says something.
     """
     rng = random.Random(config.seed)
-    headers = [header for documents in texts.values() for header in map(_header, documents) if len(header) > 1]
+    characters = _TOKEN_CHARACTERS * config.prefix_tokens
+    found = (_header(document.content[:characters]) for documents in texts.values() for document in documents)
+    headers = [header for header in found if len(header) > 1]
     fit: list[_Reading] = []
     held: list[_Reading] = []
     for label, (name, documents) in enumerate(texts.items()):
         for number, document in enumerate(documents):
-            for reading in _readings(document.content, name, headers, rng):
+            for reading in _readings(document.content, name, headers, rng, characters):
                 ids = tokenizer(reading, add_special_tokens=False, verbose=False)["input_ids"]
-                (held if number % 5 == 4 else fit).append(
-                    _Reading(torch.tensor(ids[: rng.choice(_FIT_LENGTHS)]), label)
-                )
+                length = max(1, config.prefix_tokens // rng.choice(_FIT_SHARES))
+                (held if number % 5 == 4 else fit).append(_Reading(torch.tensor(ids[:length]), label))
     words_V = tokens_with_letters(tokenizer, vocabulary)
     weight_FE = _logistic(fit, words_V, len(texts), config.prompt_penalty)
     weight_FE = functional.pad(weight_FE, (0, (num_experts or len(texts)) - len(texts)))
@@ -72,6 +74,12 @@ def fit_prompt_router(
     temperature = _TEMPERATURES[losses.index(min(losses))]
     ignored = tuple(sorted({*tokenizer.all_special_ids, separator_id(tokenizer)}))
     return PromptRouter(weight_FE, words_V, temperature, config.prefix_tokens, ignored=ignored)
+
+
+def prefix_lengths(prefix_tokens: int) -> tuple[int, ...]:
+    """The lengths that a router which reads so many tokens is measured at, in tokens: powers of two, and all."""
+    doubled = takewhile(lambda length: length < prefix_tokens, (_SHORTEST << power for power in count()))
+    return (*doubled, prefix_tokens)
 
 
 def unfitted_prompt_router(vocabulary: int, num_experts: int, config: ComposeConfig) -> PromptRouter:
@@ -101,10 +109,12 @@ def check_fallback(experts: Sequence[str], config: ComposeConfig) -> None:
         )
 
 
-def _readings(content: str, name: str, headers: Sequence[Sequence[str]], rng: random.Random) -> list[str]:
+def _readings(
+    content: str, name: str, headers: Sequence[Sequence[str]], rng: random.Random, characters: int
+) -> list[str]:
     """A document's beginning, a stretch from its inside, and either of them under other documents' headers."""
     start = rng.randrange(max(1, len(content) - 400))
-    readings = [content[:_CHARACTERS], content[start : start + _CHARACTERS]]
+    readings = [content[:characters], content[start : start + characters]]
     if headers:
         readings += [
             _as_comment(rng.choice(headers), name, rng) + rng.choice(readings[:2]) for _ in range(_NUM_HEADERS)
@@ -112,10 +122,10 @@ def _readings(content: str, name: str, headers: Sequence[Sequence[str]], rng: ra
     return [reading for reading in readings if reading.strip()]
 
 
-def _header(document: Text) -> list[str]:
+def _header(content: str) -> list[str]:
     """The lines of the comment that a document begins with, without their marks."""
     lines = []
-    for line in document.content[:_CHARACTERS].splitlines():
+    for line in content.splitlines():
         if not _COMMENT.match(line):
             break
         lines.append(_MARKS.sub("", line).rstrip(" */"))

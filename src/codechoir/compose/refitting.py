@@ -137,7 +137,9 @@ class Refit:
         languages = [name for name in experts if name != GENERALIST]
         if all(name in self._texts for name in languages):
             texts = {name: self._texts[name].prompts for name in languages}
-            fitted = fit_prompt_router(texts, self._tokenizer, self._plan.trunk.decoder.vocabulary, self._config)
+            kept = {} if "prefix_tokens" in self._config.model_fields_set else {"prefix_tokens": old.prefix_tokens}
+            config = self._config.model_copy(update=kept)
+            fitted = fit_prompt_router(texts, self._tokenizer, self._plan.trunk.decoder.vocabulary, config)
             columns, how = _columns(fitted.weight_FE, languages, experts), "refitted on documents of all languages"
             return self._with_fallback(replace(fitted, weight_FE=columns), fitted=True), how
         columns = _columns(old.weight_FE, self.before.experts, experts)
@@ -171,8 +173,10 @@ class Refit:
         """What the manifest tells of the prompt router: on held-out documents, before and after."""
         facts: dict[str, Any] = {"how": self._prompt_how}
         if documents is not None and self._texts:
+            longest = max(router.prefix_tokens for router in (self._prompt_router_before, self.prompt_router))
             held_out = {
-                name: first_tokens(read_texts(documents, name, "held_out"), self._tokenizer) for name in self._texts
+                name: first_tokens(read_texts(documents, name, "held_out"), self._tokenizer, longest)
+                for name in self._texts
             }
             stay = {name: held for name, held in held_out.items() if name in self.before.experts}
             if stay:

@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from codechoir.compose.prompt_routers import PREFIX_LENGTHS
+from codechoir.compose.prompt_routers import prefix_lengths
 from codechoir.errors import InputError
 from codechoir.languages import language_of_path
 from codechoir.model.checkpoint import load_tokenizer, separator_id
@@ -98,7 +98,7 @@ class RouteReader:
     def _prompt(self, ids: Sequence[int]) -> dict[int, PromptRoute]:
         router = self._model.prompt_router
         longest = min(len(ids), router.prefix_tokens)
-        lengths = [length for length in PREFIX_LENGTHS if length < longest] + [longest]
+        lengths = prefix_lengths(longest)
         probabilities_NE = router.probabilities([torch.tensor(ids[:length]) for length in lengths])
         told = zip(lengths, probabilities_NE, router.decide(probabilities_NE), strict=True)
         return {length: PromptRoute(_rounded(row), _rounded(weights)) for length, row, weights in told}

@@ -39,7 +39,7 @@ from codechoir.model.moe import copy_modelling_files, write_routing
 from codechoir.model.prompt_router import PromptRouter
 from codechoir.model.streaming import plan_shards, write_streaming
 
-VERSION = 2
+VERSION = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,8 @@ def compose(config: ComposeConfig, inputs: ComposeInputs, out: Path) -> Manifest
         weights = write_model(out, checked, fit, config)
         texts = {name: text.calibration[:1, : config.proof_tokens] for name, text in read.items()}
         held_out = {
-            name: first_tokens(read_texts(inputs.documents, name, "held_out"), tokenizer) for name in inputs.experts
+            name: first_tokens(read_texts(inputs.documents, name, "held_out"), tokenizer, config.prefix_tokens)
+            for name in inputs.experts
         }
         facts |= fit.facts(held_out)
     facts["drift"] = weights.summary()

@@ -12,7 +12,6 @@ from typing import Any, Self
 import torch
 
 from codechoir.compose.config import ComposeConfig
-from codechoir.compose.prompt_routers import PREFIX_LENGTHS
 from codechoir.documents import Text, in_turn, read_texts
 from codechoir.errors import InputError
 from codechoir.model.checkpoint import separator_id
@@ -46,10 +45,10 @@ class RouterTexts:
         return cls(torch.stack(sequences[:num_fit]), torch.stack(sequences[num_fit:]), prompts)
 
 
-def first_tokens(texts: list[Text], tokenizer: Any) -> list[torch.Tensor]:
-    """Each document's first tokens, as many as the longest prefix; documents without a token are left out."""
-    longest = 16 * max(PREFIX_LENGTHS)  # characters enough for the longest prefix
-    ids = [tokenizer(text.content[:longest], add_special_tokens=False)["input_ids"] for text in texts]
+def first_tokens(texts: list[Text], tokenizer: Any, prefix_tokens: int) -> list[torch.Tensor]:
+    """Each document's first tokens, so many and more; documents without a token are left out."""
+    characters = 16 * prefix_tokens  # enough for nearly all
+    ids = [tokenizer(text.content[:characters], add_special_tokens=False)["input_ids"] for text in texts]
     return [torch.tensor(document) for document in ids if document]
 
 
