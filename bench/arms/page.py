@@ -55,8 +55,9 @@ def page(command: str, machine: str, recipe: Recipe, arms: Sequence[Arm], work: 
         f"Every arm reads {total:,} tokens of each of {len(recipe.languages)} languages: its dense model `universal` "
         "has read them all, and so have its trunk and experts together; of the arms `tuned whole` that holds for "
         f"`{TUNED}` alone, and the others have read what tuning left. Bits per byte of held-out files, the mean over "
-        "languages; differences in percent, with 95% intervals by bootstrap over packages, less than 0 is better than "
-        f"dense, bold where 0 is outside. The best dense model is that of the arm `{best}`. A token passes one expert, "
+        "languages; differences in percent, with 95% intervals by bootstrap over packages and the paired test's p; "
+        "less than 0 is better than dense, bold where 0 is outside the interval. The best dense model is that of the "
+        f"arm `{best}`. A token passes one expert, "
         "as many parameters as in the dense model, under moe-oracle, moe-token-top1 and, where its router is sure, "
         f"moe-prompt; two under moe-token-top2, all under moe-uniform, and as many as the arm says under {TUNED}.",
         table(("arm", "model", "bits per byte", "to its own dense model", "to the best dense model"), rows),
@@ -109,7 +110,7 @@ def _scored(recipe: Recipe, found: Sequence[_Found], dense: str) -> Scored:
 
 
 def _differences(scored: Scored) -> dict[str, str]:
-    """By model: the difference of the means to the dense model's, in percent of it, and its interval."""
+    """By model: the difference of the means to the dense model's, in percent of it, its interval, and p."""
     values = {each.model: each.value for each in scored.scores if each.language == MEAN and each.metric != EXACT_MATCH}
     told = {}
     for each in scored.comparisons:
@@ -117,7 +118,7 @@ def _differences(scored: Scored) -> dict[str, str]:
             share = 100 / values[UNIVERSAL]
             bold = "**" if not each.low <= 0 <= each.high else ""
             shares = (each.difference * share, each.low * share, each.high * share)
-            told[each.model] = "{}{:+.2f}%{} ({:+.2f} to {:+.2f})".format(bold, shares[0], bold, *shares[1:])
+            told[each.model] = "{0}{1:+.2f}%{0} ({2:+.2f} to {3:+.2f}; {4:.2g})".format(bold, *shares, each.p_value)
     return told
 
 

@@ -98,6 +98,9 @@ def test_the_page_tells_each_models_mean_and_its_differences(recipe: Recipe, tmp
             difference, low, high = (float(number) for number in re.findall(r"[+-]\d+\.\d+", text))
             assert difference == pytest.approx(100 * (share - 1), abs=0.006)
             assert low <= difference <= high
+            p = float(text.rpartition("; ")[2].rstrip(")"))
+            # All of 8 packages differ to the same side, as 2 of the 2**8 choices of signs do; or none differs.
+            assert p == (pytest.approx(2 / 2**8, abs=1e-4) if share != 1 else 1)
             assert text.startswith("**") == (not low <= 0 <= high)
     assert "The best dense model is that of the arm `a`" in told
     assert "| b / moe-prompt |" in told and "| b / moe-oracle |" not in told
