@@ -21,6 +21,7 @@ from codechoir.records import Infilling, LogLikelihood, RecordT, read_records
 from codechoir.report.wording import ROUTED
 
 _SEPARATOR = " / "
+_DENSE = tuple(f"{_SEPARATOR}{model}" for model in (UNIVERSAL, "trunk", "soup"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +39,8 @@ def page(command: str, machine: str, recipe: Recipe, arms: Sequence[Arm], work: 
     found = [_read(arm, work / arm.folder) for arm in arms if (work / arm.folder / "generate/manifest.json").exists()]
     every = _scored(recipe, found, UNIVERSAL)
     means = {each.model: each.value for each in every.scores if each.language == MEAN and each.metric != EXACT_MATCH}
-    dense = {one.arm.name: means[f"{one.arm.name}{_SEPARATOR}{UNIVERSAL}"] for one in found}
-    best = min(dense, key=dense.__getitem__)
-    against_best = _differences(_scored(recipe, found, f"{best}{_SEPARATOR}{UNIVERSAL}"))
+    best = min((name for name in means if name.endswith(_DENSE)), key=means.__getitem__)
+    against_best = _differences(_scored(recipe, found, best))
     total = (recipe.train.trunk_sequences + recipe.train.expert_sequences) * recipe.train.sequence_length
     rows = []
     for one in found:
@@ -56,8 +56,8 @@ def page(command: str, machine: str, recipe: Recipe, arms: Sequence[Arm], work: 
         "has read them all, and so have its trunk and experts together; of the arms `tuned whole` that holds for "
         f"`{TUNED}` alone, and the others have read what tuning left. Bits per byte of held-out files, the mean over "
         "languages; differences in percent, with 95% intervals by bootstrap over packages and the paired test's p; "
-        "less than 0 is better than dense, bold where 0 is outside the interval. The best dense model is that of the "
-        f"arm `{best}`. A token passes one expert, "
+        "less than 0 is better than dense, bold where 0 is outside the interval. The best dense model of all, "
+        f"trunks and averaged experts among them, is `{best}`. A token passes one expert, "
         "as many parameters as in the dense model, under moe-oracle, moe-token-top1 and, where its router is sure, "
         f"moe-prompt; two under moe-token-top2, all under moe-uniform, and as many as the arm says under {TUNED}.",
         table(("arm", "model", "bits per byte", "to its own dense model", "to the best dense model"), rows),
