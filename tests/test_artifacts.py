@@ -51,7 +51,7 @@ def files_in(folder: Path) -> set[str]:
 
 
 HOLDER = """
-import sys, time
+import sys
 from pathlib import Path
 from codechoir.artifacts import locked
 with locked(Path(sys.argv[1])):

@@ -204,16 +204,14 @@ def locked(folder: Path, wait: bool = True) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
     lock = os.open(folder, os.O_RDONLY)
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-    except BlockingIOError:
-        os.close(lock)
-        step = "wait until it has ended, or give another folder"
-        raise InputError("another process is at work in this folder", seen=folder, next_step=step) from None
-    except OSError as error:
-        if error.errno not in _NO_LOCKS:
-            os.close(lock)
-            raise
-    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            step = "wait until it has ended, or give another folder"
+            raise InputError("another process is at work in this folder", seen=folder, next_step=step) from None
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
         yield
     finally:
         os.close(lock)

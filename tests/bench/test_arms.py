@@ -17,13 +17,8 @@ from codechoir.recipe import Recipe, load_recipe
 from codechoir.records import LogLikelihood, write_records
 
 RECIPES = Path(__file__).parent.parent.parent / "recipes"
-MODELS = {
-    "universal": 1.05,
-    "trunk": 1.1,
-    "moe-prompt": 0.9,
-    "moe-oracle": 0.85,
-    "soup": 1.0,
-}  # by the best dense model
+# By the best dense model, the soup.
+MODELS = {"universal": 1.05, "trunk": 1.1, "moe-prompt": 0.9, "moe-oracle": 0.85, "soup": 1.0}
 
 
 @pytest.fixture
