@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -158,11 +159,11 @@ def test_a_mean_of_equal_weights_is_bit_for_bit_the_base(trunk, experts, tmp_pat
 
 
 @pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
-@pytest.mark.parametrize("name", [UP, Q])
-def test_a_weight_that_is_not_finite_is_refused_with_its_file(trunk, experts, changed, tmp_path, value, name):
+@pytest.mark.parametrize(("name", "share"), [(UP, 1.0), (UP, 0.5), (Q, 1.0)])
+def test_a_weight_that_is_not_finite_is_refused_with_its_file(trunk, experts, changed, tmp_path, value, name, share):
     java = changed(lambda tensors: tensors[name].view(-1)[-1:].fill_(float(value)))
     with pytest.raises(IncompatibleModelError, match="not finite") as refused:
-        written(trunk, experts | {"java": java}, tmp_path / "out", shared="mean")
+        written(trunk, experts | {"java": java}, tmp_path / "out", shared="mean", own_share=share)
     assert name in str(refused.value) and str(java / "model.safetensors") in str(refused.value)
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["unfinished.json"]
 
@@ -207,6 +208,37 @@ def test_the_base_is_the_generalist(trunk, experts, tmp_path):
     assert torch.equal(tensors[expert_name(1, 3, "w3")], base[UP])
     assert facts["proofs"]["fixed_route"]["generalist"]["max_abs_difference"] == 0
     assert open_composed(tmp_path / "out").experts[-1] == "generalist"
+
+
+@pytest.mark.parametrize("share", [0.0, 0.6])
+@pytest.mark.parametrize("settings", [{}, {"generalist": True}, {"shared": "mean"}])
+def test_experts_are_drawn_toward_their_average_and_proven(trunk, experts, tmp_path, share, settings):
+    lora(tmp_path / "java", MLP)
+    mixed = experts | {"java": tmp_path / "java"}
+    whole, _ = written(trunk, mixed, tmp_path / "whole", **settings)
+    found, facts = written(trunk, mixed, tmp_path / "out", own_share=share, prove=True, **settings)
+    base = load_file(trunk / "model.safetensors")
+    for layer, short, module in ((0, "w1", "gate_proj"), (1, "w2", "down_proj"), (1, "w3", "up_proj")):
+        trained = [whole[expert_name(layer, index, short)].numpy().astype(np.float64) for index in range(3)]
+        for index, own in enumerate(trained):
+            expected = share * own + (1 - share) * np.mean(trained, axis=0)
+            np.testing.assert_allclose(found[expert_name(layer, index, short)].numpy(), expected, rtol=1e-5, atol=1e-6)
+        if "generalist" in settings:
+            name = f"model.layers.{layer}.mlp.{module}.weight"
+            assert torch.equal(found[expert_name(layer, 3, short)], base[name])
+    assert all(figure["max_abs_difference"] == 0 for figure in facts["proofs"]["fixed_route"].values())
+    assert all(torch.equal(found[name], whole[name]) for name in base_shared(trunk))
+
+
+def test_layers_without_experts_are_not_drawn_together(trunk, vary, experts, tmp_path):
+    only_second = {name: vary(trunk, tmp_path / name, seed, lambda n: "layers.1.mlp" in n) for seed, name in
+                   enumerate(experts, 7)}  # fmt: skip
+    tensors, _ = written(trunk, only_second, tmp_path / "out", layers="1", own_share=0.3)
+    base = load_file(trunk / "model.safetensors")
+    assert torch.equal(tensors["model.layers.0.mlp.up_proj.weight"], base["model.layers.0.mlp.up_proj.weight"])
+    trained = torch.stack([load_file(only_second[name] / "model.safetensors")[UP].double() for name in experts])
+    expected = 0.3 * trained[2] + 0.7 * trained.mean(0)
+    torch.testing.assert_close(tensors["model.layers.1.mlp.experts.gate_up_proj"][2, 128:], expected.float())
 
 
 def test_one_expert_and_the_generalist_are_enough(trunk, experts):

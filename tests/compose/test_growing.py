@@ -445,7 +445,12 @@ def test_two_experts_stay(run, made, tmp_path):
 
 @pytest.mark.parametrize(
     ("settings", "said"),
-    [({"top_k": 1}, "top_k"), ({"layers": "1"}, "layers"), ({"shared": "mean"}, "the mean would change")],
+    [
+        ({"top_k": 1}, "top_k"),
+        ({"own_share": 0.5}, "own_share"),
+        ({"layers": "1"}, "layers"),
+        ({"shared": "mean"}, "the mean would change"),
+    ],
 )
 def test_what_the_model_decides_is_not_to_be_set(run, composed, settings, said):
     with pytest.raises(ConfigError, match=said):

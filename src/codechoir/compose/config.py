@@ -20,6 +20,13 @@ class ComposeConfig(Config):
         description="weights that all experts share: the base's, the experts' mean, or refused where they differ",
     )
     generalist: bool = Field(False, description="whether the base's own feed-forward becomes an expert, too")
+    own_share: float = Field(
+        1.0,
+        ge=0,
+        le=1,
+        description="each language's written expert is so much of what was trained, the rest the average of all: 1 "
+        "keeps experts as they are, 0 makes all of them the average",
+    )
     layers: str = Field("all", description="layers that get experts, from 0: all, or ranges such as 4-11,15")
     top_k: int = Field(2, ge=1, description="experts a token in the written config")
     shard_bytes: int = Field(4_000_000_000, ge=1, description="largest weights file in bytes, but for larger tensors")

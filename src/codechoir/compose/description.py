@@ -49,6 +49,7 @@ def describe(plan: Plan, out: Path, config: ComposeConfig, *, fitted: bool = Tru
         "layers": list(plan.layers),
         "num_layers": plan.trunk.decoder.num_layers,
         "shared": plan.shared,
+        "own_share": config.own_share,
         "experts": {
             name: {"kind": expert.kind, "folder": str(expert.folder), "tensors": len(expert.files)}
             for name, expert in plan.experts.items()
@@ -104,6 +105,8 @@ def as_text(told: Mapping[str, Any]) -> str:
     lines = [f"family   {told['family']}, {told['num_layers']} layers, {len(told['layers'])} of them with experts"]
     lines += [f"format   {told['form']}: {told['why']}"]
     lines += [f"expert   {name}: {each['kind']} in {each['folder']}" for name, each in told["experts"].items()]
+    if told["own_share"] < 1:
+        lines += [f"blend    of each expert {told['own_share']:g} as trained, the rest the average of all"]
     lines += [f"shared   {told['shared']}"]
     for name, keys in told["special_tokens"].items():
         lines += [

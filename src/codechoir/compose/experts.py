@@ -1,13 +1,15 @@
 """Experts as users have them: full checkpoints, feed-forward weights alone, LoRA adapters, or the base itself.
 
 In: a folder and the trunk that it belongs to. Out: an `Expert`, which gives any of the trunk's tensors as this expert
-has it, or an error that names the file and the tensor that do not fit. Reads headers here; weights when asked.
+has it, or an error that names the file and the tensor that do not fit. Experts can be drawn toward their average
+(interpolated weights hold better on text unlike the training's: WiSE-FT, arXiv 2109.01903). Reads headers here; weights
+when asked.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 
@@ -32,6 +34,15 @@ class Kind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Blend:
+    """How the tensors of `names` are mixed: `own_share` of the expert's own, the rest the average of all `experts`."""
+
+    own_share: float
+    experts: tuple[Expert, ...]  # as trained
+    names: Collection[str]
+
+
+@dataclass(frozen=True, slots=True)
 class Expert:
     """One expert, opened. `files` are the tensors that it has its own version of, and where each lies."""
 
@@ -42,9 +53,21 @@ class Expert:
     files: Mapping[str, Path]
     weights: NamedTensors | None = None
     adapter: Adapter | None = None
+    blend: Blend | None = None
 
     def read(self, name: str) -> torch.Tensor:
-        """A tensor of the trunk as this expert has it: its own, merged, or the trunk's."""
+        """A tensor of the trunk as this expert is to have it: as trained, or blended (sums are taken in float32)."""
+        own = self.trained(name)
+        if self.blend is None or name not in self.blend.names:
+            return own
+        wide, share, experts = torch.promote_types(own.dtype, torch.float32), self.blend.own_share, self.blend.experts
+        blended = own.to(wide) * share
+        for expert in experts:
+            blended.add_(expert.trained(name).to(wide), alpha=(1 - share) / len(experts))
+        return blended.to(own.dtype)
+
+    def trained(self, name: str) -> torch.Tensor:
+        """A tensor of the trunk as training left it: this expert's own, merged, or the trunk's."""
         if name not in self.files:
             return self.trunk.tensors.read(name)
         if self.adapter:
@@ -61,6 +84,16 @@ class Expert:
 def generalist(trunk: Trunk) -> Expert:
     """The trunk's own feed-forward weights as an expert."""
     return Expert(GENERALIST, Kind.BASE, trunk.folder, trunk, {})
+
+
+def blended(experts: Mapping[str, Expert], own_share: float, names: Collection[str]) -> dict[str, Expert]:
+    """The experts with the tensors of `names` drawn toward their average, in which each weighs the same.
+
+    The generalist is not trained on a language: it has no part in the average, and stays as it is.
+    """
+    trained = tuple(expert for name, expert in experts.items() if name != GENERALIST)
+    blend = Blend(own_share, trained, names)
+    return {name: each if name == GENERALIST else replace(each, blend=blend) for name, each in experts.items()}
 
 
 def open_expert(language: str, folder: Path, trunk: Trunk) -> Expert:

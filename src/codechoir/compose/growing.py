@@ -36,7 +36,7 @@ from codechoir.model.checkpoint import load_tokenizer
 from codechoir.model.moe import MODEL_TYPE
 
 VERSION = 2
-_DECIDED = {"generalist", "layers", "top_k"}  # by the model that grows
+_DECIDED = {"generalist", "layers", "own_share", "top_k"}  # by the model that grows
 
 
 @dataclass(frozen=True, slots=True)

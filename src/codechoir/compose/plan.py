@@ -16,7 +16,7 @@ from typing import Any
 
 from codechoir.compose.compatibility import compare_vocabularies, special_token_differences
 from codechoir.compose.config import ComposeConfig, Shared
-from codechoir.compose.experts import Expert, generalist, open_expert
+from codechoir.compose.experts import Expert, blended, generalist, open_expert
 from codechoir.compose.prompt_routers import check_fallback
 from codechoir.compose.trunk import Trunk, open_trunk
 from codechoir.errors import ConfigError, IncompatibleModelError
@@ -130,6 +130,9 @@ def plan(trunk: Path, experts: Mapping[str, Path], config: ComposeConfig | None 
             next_step="to take the base's tokenizer for all, set shared to base or mean",
         )
     layers = chosen_layers(config.layers, base.decoder.num_layers)
+    if config.own_share < 1:
+        names = {name for layer in layers for name in base.family.feed_forward_names(layer)}
+        opened = blended(opened, config.own_share, names)
     form, why = _form(base, layers)
     top_k = min(config.top_k, len(opened)) if fitted else len(opened)
     dense = base.config | {"dtype": _dtype(base)}

@@ -61,7 +61,10 @@ class Weights:
         parts = []
         for name in sources:
             tensor = expert.read(name)
-            _require_finite(tensor, name, expert.files.get(name, expert.folder), f"the {expert.language} expert")
+            if not _is_finite(tensor):
+                for one in expert.blend.experts if expert.blend else ():  # whose weights they are, of all that went in
+                    _require_finite(one.trained(name), name, one.files.get(name, one.folder), _owner(one))
+                _require_finite(tensor, name, expert.files.get(name, expert.folder), _owner(expert))
             parts.append(tensor)
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
@@ -95,7 +98,7 @@ class Weights:
                 _require_tied(own, expert.weights.read(second), second, expert.weights.files[second])
         if own is base or _same(own, base):
             return None
-        _require_finite(own, name, expert.files[name], f"the {expert.language} expert")
+        _require_finite(own, name, expert.files[name], _owner(expert))
         apart = (own.to(torch.float64) - base.to(torch.float64)).abs().max()
         if not apart:
             return None  # equal by value, in another number format
@@ -142,9 +145,17 @@ def _same(one: torch.Tensor, other: torch.Tensor) -> bool:
     return same_words and torch.equal(flat[0][words:], flat[1][words:])
 
 
-def _require_finite(tensor: torch.Tensor, name: str, file: Path, owner: str) -> None:
+def _owner(expert: Expert) -> str:
+    return f"the {expert.language} expert"
+
+
+def _is_finite(tensor: torch.Tensor) -> bool:
     """Both ends of the values tell: NaN goes through to them."""
-    if tensor.is_floating_point() and tensor.numel() and not all(end.isfinite() for end in tensor.aminmax()):
+    return not (tensor.is_floating_point() and tensor.numel()) or all(end.isfinite() for end in tensor.aminmax())
+
+
+def _require_finite(tensor: torch.Tensor, name: str, file: Path, owner: str) -> None:
+    if not _is_finite(tensor):
         raise IncompatibleModelError(f"{owner} holds weights that are not finite", seen=f"{name} in {file}")
 
 
