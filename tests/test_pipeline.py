@@ -93,9 +93,13 @@ def test_a_changed_value_reruns_its_stage_and_the_later_ones(run: Path, codechoi
     assert codechoir(*tiny, "--out", run, "--set", "evaluate.resamples=150").code == 0
     assert rerun(before, run) == {"evaluate", "report"}
     before = times(run)
-    changes = ("--set", "evaluate.resamples=150", "--set", "compose.ridge=0.5", "--set", "generate.complete=[]")
-    assert codechoir(*tiny, "--out", run, *changes).code == 0
+    values = ("evaluate.resamples=150", "compose.ridge=0.5", "compose.own_share=0.5", "generate.complete=[]")
+    values += ("generate.held_out_part=second-half", "generate.held_out_tokens=160")
+    done = codechoir(*tiny, "--out", run, *(part for value in values for part in ("--set", value)))
+    assert done.code == 0
+    assert "160 tokens of a file are scored, and training's sequences have 128" in done.stderr
     assert rerun(before, run) == {"compose", "generate", "evaluate", "report"}
+    assert "files, 160 tokens from the line after their middle at most" in (run / "report" / "report.md").read_text()
 
 
 def test_a_recipe_that_tunes_has_a_tuned_model(run: Path, codechoir, tiny: list[str]) -> None:

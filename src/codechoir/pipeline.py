@@ -92,6 +92,11 @@ def _run_stages(recipe: Recipe, out: Path, cache: Path, only: Collection[Stage])
 
     if base and problems and Stage.GENERATE in only:
         _announce(Stage.GENERATE)
+        if recipe.generate.score and recipe.generate.held_out_tokens > recipe.train.sequence_length:
+            say(
+                f"generate: {recipe.generate.held_out_tokens} tokens of a file are scored, and training's sequences "
+                f"have {recipe.train.sequence_length}: how a model reads on beyond these, only its base may have learnt"
+            )
         folders = Folders(base.folder, trunk, universal, experts, out / "compose", tuned)
         digests = {
             "base": base.digest,

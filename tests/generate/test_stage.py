@@ -23,7 +23,7 @@ from codechoir.evaluate.given import find
 from codechoir.generate import stage
 from codechoir.generate.config import GenerateConfig
 from codechoir.generate.models import Folders
-from codechoir.generate.stage import GenerateInputs, generate, in_order, sample_seed
+from codechoir.generate.stage import GenerateInputs, generate, in_order, sample_seed, second_half
 from codechoir.model.checkpoint import load_model, load_tokenizer
 from codechoir.model.engine import Engine, Request
 from codechoir.model.infilling_tokens import with_infilling_tokens
@@ -127,6 +127,33 @@ def test_documents_are_scored_as_far_as_they_are_read(out: Path, inputs: Generat
         assert record.num_tokens == len(ids)
         assert record.num_bytes == len(ids)  # the tokenizer's tokens are bytes
         assert record.log_likelihood < 0
+
+
+def test_what_follows_the_middle_is_scored_where_that_is_asked_for(
+    out: Path, inputs: GenerateInputs, tmp_path: Path
+) -> None:
+    config = CONFIG.model_copy(update={"held_out_part": "second-half", "score": ("base",), "complete": ()})
+    generate(config, LANGUAGES, inputs, tmp_path)
+    found = likelihoods(tmp_path, "base", "java")
+    assert found.keys() == likelihoods(out, "base", "java").keys()
+    engine = Engine(load_model(inputs.folders.base, torch.float32), load_tokenizer(inputs.folders.base), 1)
+    held_out = {text.key: text.content for text in read_texts(inputs.documents, "java", "held_out")}
+    for key, record in found.items():
+        lines = held_out[key].splitlines(keepends=True)
+        middle = next(n for n in range(len(lines)) if len("".join(lines[: n + 1])) > len(held_out[key]) // 2)
+        [(_, alone)] = engine.log_likelihoods(["".join(lines[middle + 1 :])], CONFIG.held_out_tokens, None)
+        assert record.num_bytes == alone.num_bytes
+        assert record.log_likelihood == pytest.approx(alone.log_likelihood, rel=1e-5)
+
+
+@given(st.text(alphabet="ab\n", max_size=40))
+def test_the_second_half_begins_at_a_line_after_the_middle(content: str) -> None:
+    half = second_half(content)
+    if half == content:
+        assert "\n" not in content[len(content) // 2 : -1]
+    else:
+        assert half and content.endswith("\n" + half) and len(half) <= len(content) - len(content) // 2
+        assert "\n" not in content[len(content) // 2 : -len(half) - 1]
 
 
 @pytest.mark.parametrize("language", ["python", "java"])

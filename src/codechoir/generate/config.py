@@ -42,8 +42,13 @@ class GenerateConfig(Config):
         "without infilling tokens are left out",
     )
     held_out_documents: int = Field(48, ge=1, description="held-out files a language, taken in turn from its packages")
+    held_out_part: Literal["beginning", "second-half"] = Field(
+        "beginning",
+        description="what of each file is scored: from its first line, or from the line after its middle, where there "
+        "is no licence's header, which a short window else measures first of all",
+    )
     held_out_tokens: int = Field(
-        512, ge=8, description="tokens of each file, from its beginning; of an infilling's prompt, too"
+        512, ge=8, description="tokens of that part that are scored, from its beginning; of an infilling's prompt, too"
     )
     infilling_documents: int = Field(
         0,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +114,8 @@ def generate(config: GenerateConfig, languages: Sequence[str], inputs: GenerateI
     return folder.finish(
         {
             "models": {model: read_json(out / model / MODEL_JSON) for model in models},
+            "held_out_part": config.held_out_part,
+            "held_out_tokens": config.held_out_tokens,
             "skipped": dict(inputs.problems.skipped),
             "gaps": {name: len(gaps) for name, gaps in held_out.gaps.items()},
             "not_infilled": {model: NO_SENTINELS for model, form in asked.items() if not form},
@@ -139,10 +141,18 @@ def _held_out(
     limits = Limits(config.held_out_tokens, config.max_tokens)
     for name in languages:
         texts = in_order(read_texts(documents, name, "held_out"), config)
-        held_out.texts[name] = texts[: config.held_out_documents]
+        scored = texts[: config.held_out_documents]
+        if config.held_out_part == "second-half":
+            scored = [replace(text, content=second_half(text.content)) for text in scored]
+        held_out.texts[name] = scored
         if form:
             held_out.gaps[name] = cut_first(texts, config.infilling_documents, config.seed, form, limits)
     return held_out
+
+
+def second_half(content: str) -> str:
+    """What follows the line that a text's middle is in; all of a text with no such line."""
+    return content[content.find("\n", len(content) // 2) + 1 :] or content
 
 
 def in_order(texts: Sequence[Text], config: GenerateConfig) -> list[Text]:

@@ -206,9 +206,14 @@ class ModelFacts(Facts):
 
 
 class GenerateFacts(Facts):
-    """Every model that was run; `skipped` is name -> reason, `not_infilled` is model -> reason."""
+    """Every model that was run; `skipped` is name -> reason, `not_infilled` is model -> reason.
+
+    Of each held-out file at most `held_out_tokens` of `held_out_part` are scored.
+    """
 
     models: dict[str, ModelFacts] = {}
+    held_out_part: str | None = None
+    held_out_tokens: int | None = None
     skipped: dict[str, Any] = {}
     not_infilled: dict[str, str] = {}
 

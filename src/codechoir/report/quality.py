@@ -110,7 +110,7 @@ def bits_section(run: Run) -> Section:
     scores = score_table(
         run,
         BITS,
-        "Bits per byte on held-out files, with 95% intervals over their packages; lower is better",
+        f"Bits per byte on held-out files{_scored_part(run)}, with 95% intervals over their packages; lower is better",
         "★ marks the lowest figure of each column; what may be concluded from a difference stands in the next tables, "
         "whose intervals and p-values are of paired differences. The own expert's mean is without interval.",
     )
@@ -119,6 +119,15 @@ def bits_section(run: Run) -> Section:
         difference_table(run, BITS, "base", "Difference from the base in bits per byte; − is better"),
     ]
     return Section("bits", "Bits per byte", (scores, *_plots(run), *differences))
+
+
+def _scored_part(run: Run) -> str:
+    """What of them was scored, where that is known."""
+    facts = run.generate.facts if run.generate else None
+    if facts is None or facts.held_out_tokens is None:
+        return ""
+    part = "from the line after their middle" if facts.held_out_part == "second-half" else "from their beginning"
+    return f", {facts.held_out_tokens:,} tokens {part} at most"
 
 
 def score_table(run: Run, metric: str, caption: str, note: str = "") -> Table:
