@@ -15,6 +15,7 @@ from codechoir.generate.config import TUNED
 from codechoir.recipe import Recipe
 
 _TRUNKS = {"from the base": 0.0, "trunk 1/4": 0.25, "trunk 1/2": 0.5, "trunk 3/4": 0.75}
+DRAWN_TOGETHER = {"compose.own_share": 0.667}  # a third of each expert is the average of all
 _TUNED_SHARE = 0.125  # of S, that is left for tuning
 _SCORED = "universal, trunk, moe-oracle, moe-prompt, moe-token-top1, moe-token-top2, moe-uniform, soup"
 
@@ -63,7 +64,11 @@ def arms(recipe: Recipe) -> list[Arm]:
     infilled = {"generate.infill": "[universal, trunk, moe-prompt]", "generate.infilling_documents": 100}
     left = split(0.5, num_steps * per_step)
     return [
-        *(Arm(name, split(share), scored) for name, share in _TRUNKS.items()),
+        *(
+            Arm(f"{name}{drawn}", split(share), scored | told)
+            for name, share in _TRUNKS.items()
+            for drawn, told in (("", {}), (", drawn together", DRAWN_TOGETHER))
+        ),
         Arm("low rank", split(0.5) | {"train.branches_trainable": "lora"}, scored),
         *(
             Arm(f"tuned whole, top-{top_k}", left, tuned_scored | {"tune": json.dumps(tuned | {"top_k": top_k})})

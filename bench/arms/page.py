@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.arms.arms import Arm
+from bench.arms.arms import DRAWN_TOGETHER, Arm
 from bench.pages import table
 from codechoir.artifacts import read_manifest
 from codechoir.evaluate.scores import EXACT_MATCH, MEAN, UNIVERSAL, Scored, score
@@ -42,6 +42,7 @@ def page(command: str, machine: str, recipe: Recipe, arms: Sequence[Arm], work: 
     best = min((name for name in means if name.endswith(_DENSE)), key=means.__getitem__)
     against_best = _differences(_scored(recipe, found, best))
     total = (recipe.train.trunk_sequences + recipe.train.expert_sequences) * recipe.train.sequence_length
+    part, most = recipe.generate.held_out_part.replace("-", " "), f"{recipe.generate.held_out_tokens:,}"
     rows = []
     for one in found:
         own = _differences(_scored(recipe, [one], f"{one.arm.name}{_SEPARATOR}{UNIVERSAL}"))
@@ -54,12 +55,14 @@ def page(command: str, machine: str, recipe: Recipe, arms: Sequence[Arm], work: 
         f"Made by `{command}`. {machine}",
         f"Every arm reads {total:,} tokens of each of {len(recipe.languages)} languages: its dense model `universal` "
         "has read them all, and so have its trunk and experts together; of the arms `tuned whole` that holds for "
-        f"`{TUNED}` alone, and the others have read what tuning left. Bits per byte of held-out files, the mean over "
-        "languages; differences in percent, with 95% intervals by bootstrap over packages and the paired test's p; "
-        "less than 0 is better than dense, bold where 0 is outside the interval. The best dense model of all, "
-        f"trunks and averaged experts among them, is `{best}`. A token passes one expert, "
-        "as many parameters as in the dense model, under moe-oracle, moe-token-top1 and, where its router is sure, "
-        f"moe-prompt; two under moe-token-top2, all under moe-uniform, and as many as the arm says under {TUNED}.",
+        f"`{TUNED}` alone, and the others have read what tuning left. Bits per byte of held-out files (of the {part} "
+        f"of each at most {most} tokens), the mean over languages; differences in percent, with 95% intervals by "
+        "bootstrap over packages and the paired test's p; less than 0 is better than dense, bold where 0 is outside "
+        f"the interval. The best dense model of all, trunks and averaged experts among them, is `{best}`. A token "
+        "passes one expert, as many parameters as in the dense model, under moe-oracle, moe-token-top1 and, where its "
+        "router is sure, moe-prompt; two under moe-token-top2, all under moe-uniform, and as many as the arm says "
+        f"under {TUNED}. Arms `drawn together` are composed with `compose.own_share` of "
+        f"{DRAWN_TOGETHER['compose.own_share']}.",
         table(("arm", "model", "bits per byte", "to its own dense model", "to the best dense model"), rows),
         "## By language, each arm's dense model and its best MoE that needs no oracle",
         _by_language(recipe, every, found),
