@@ -28,7 +28,7 @@ CAUTIONS = (
     "package are alike. They leave out what another training seed would change. With fewer than about ten packages the "
     "intervals are too narrow, and with fewer than six in a language no difference there can reach p 0.05: the mean "
     "over languages has more.",
-    "When a file is scored, prompt routing reads the beginning of that very file, up to the router's prefix length; a "
+    "When a file is scored, prompt routing reads the beginning of that very text, up to the router's prefix length; a "
     "completion's route is chosen from its prompt alone.",
     "Oracle routing is told the language and is a bound, not a system; uniform routing and the soup are controls.",
 )
