@@ -60,6 +60,13 @@ with locked(Path(sys.argv[1])):
 """
 
 
+def test_a_shared_lock_keeps_out_only_those_who_want_it_alone(tmp_path):
+    with locked(tmp_path, shared=True), locked(tmp_path, wait=False, shared=True), pytest.raises(InputError):
+        locked(tmp_path, wait=False).__enter__()
+    with locked(tmp_path, wait=False), pytest.raises(InputError):
+        locked(tmp_path, wait=False, shared=True).__enter__()
+
+
 def test_one_process_at_a_time_works_in_a_locked_folder_and_a_killed_one_leaves_no_lock(tmp_path):
     folder = tmp_path / "run"
     holder = subprocess.Popen([sys.executable, "-c", HOLDER, folder], stdin=subprocess.PIPE, stdout=subprocess.PIPE)

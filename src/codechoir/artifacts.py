@@ -194,18 +194,18 @@ def damaged_outputs(folder: Path, manifest: Manifest) -> list[str]:
 
 
 @contextmanager
-def locked(folder: Path, wait: bool = True) -> Iterator[None]:
-    """Keeps other processes that lock the folder waiting, or, with `wait` off, is refused where one is at work.
+def locked(folder: Path, wait: bool = True, shared: bool = False) -> Iterator[None]:
+    """Keeps others that lock the folder waiting, or, with `wait` off, is refused where one is at work.
 
-    The lock ends with its holder, however that ends. File systems that have no locks are used without. Raises
-    InputError.
+    Any number can hold it `shared`, while nobody holds it alone. The lock ends with its holder, however that ends. File
+    systems that have no locks are used without. Raises InputError.
     """
     with disk_full_told(folder):
         folder.mkdir(parents=True, exist_ok=True)
     lock = os.open(folder, os.O_RDONLY)
     try:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            fcntl.flock(lock, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
             step = "wait until it has ended, or give another folder"
             raise InputError("another process is at work in this folder", seen=folder, next_step=step) from None

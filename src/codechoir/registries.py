@@ -7,20 +7,18 @@ Comes out: files in that folder. Knows no pinned checksum and no cache but apt's
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from codechoir.artifacts import write_atomically
+from codechoir.artifacts import locked, write_atomically
 from codechoir.errors import InputError, ToolMissingError
 
 FETCH_SECONDS = 900
@@ -126,7 +124,7 @@ def apt_source(release: Release, scratch: Path, state: Path) -> None:
     gone = False
     for seconds in (LISTS_SECONDS, RETRY_SECONDS):  # a version that old lists lack, or still have, may be known by now
         up_to_date = _update_lists(release, apt, state, seconds)
-        with _locked(state, fcntl.LOCK_SH):
+        with locked(state, shared=True):
             spec = f"{release.name}={release.version}"
             done = _run(release, [*apt, "source", "--download-only", "--only-source", "-qq", spec], scratch)
         if done.returncode == 0 and any(scratch.glob("*.dsc")):
@@ -151,7 +149,7 @@ def _apt_options(state: Path) -> list[str]:
 def _update_lists(release: Release, apt: Sequence[str], state: Path, seconds: float) -> bool:
     """Fetches the lists of source packages if older than `seconds`. Whether they are as an archive has them."""
     stamp, config = state / "updated", state / "apt.conf"
-    with _locked(state, fcntl.LOCK_EX):
+    with locked(state):
         sources = _debian_sources(release)
         asked = "".join(sources.values())
         if stamp.exists() and stamp.read_text() == asked and time.time() - stamp.stat().st_mtime < seconds:
@@ -216,15 +214,6 @@ def source_stanzas(text: str) -> list[str]:
             typed = re.sub(r"^Types:.*(\n[ \t].*)*", "Types: deb-src", stanza, flags=re.MULTILINE | re.IGNORECASE)
             stanzas.append(typed + "\n")
     return stanzas
-
-
-@contextmanager
-def _locked(state: Path, how: int) -> Iterator[None]:
-    """Among all threads and processes that share `state`."""
-    state.mkdir(parents=True, exist_ok=True)
-    with (state / "lock").open("w") as file:
-        fcntl.flock(file, how)
-        yield
 
 
 def _tool(name: str, release: Release) -> str:
