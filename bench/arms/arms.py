@@ -15,7 +15,7 @@ from codechoir.generate.config import TUNED
 from codechoir.recipe import Recipe
 
 _TRUNKS = {"from the base": 0.0, "trunk 1/4": 0.25, "trunk 1/2": 0.5, "trunk 3/4": 0.75}
-DRAWN_TOGETHER = {"compose.own_share": 0.667}  # a third of each expert is the average of all
+DRAWN_TOGETHER = {"compose.own_share": 0.75}  # a quarter of each expert is the average of all
 _TUNED_SHARE = 0.125  # of S, that is left for tuning
 _SCORED = "universal, trunk, moe-oracle, moe-prompt, moe-token-top1, moe-token-top2, moe-uniform, soup"
 
