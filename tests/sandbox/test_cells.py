@@ -254,6 +254,17 @@ def test_a_folder_that_is_missing_is_told():
         cell.run(job(shell("true")))
 
 
+def test_a_folder_that_is_missing_is_told_also_where_the_walls_fell_before_anything_was_said(monkeypatch):
+    start = cells._Running._start
+
+    def start_and_wait(running, *arguments):
+        start(running, *arguments)
+        running._process.wait()
+
+    monkeypatch.setattr(cells._Running, "_start", start_and_wait)
+    test_a_folder_that_is_missing_is_told()
+
+
 @pytest.mark.skipif(os.geteuid() != 0 or shutil.which("setpriv") is None, reason="needs root, to become another user")
 def test_it_works_for_an_ordinary_user():
     import pyseccomp

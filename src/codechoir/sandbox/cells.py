@@ -114,7 +114,6 @@ class _Running:
         try:
             with inside:
                 self._start(sandbox, python, visible, inside)
-            self._control.settimeout(_START_SECONDS)
             settings = {
                 "walls": self._has_walls,
                 "folder": str(self._folder),
@@ -122,7 +121,7 @@ class _Running:
                 "kept_bytes": KEPT_BYTES,
                 "preload": preload,
             }
-            self._control.sendall(keeper.packed(settings, sandbox.system_calls))
+            self._send(keeper.packed(settings, sandbox.system_calls))
         except BaseException:
             self.end()
             raise
