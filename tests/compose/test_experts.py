@@ -41,6 +41,15 @@ def changed(experts, tmp_path):
     return write
 
 
+@pytest.fixture
+def only_second(trunk, experts, vary, tmp_path):
+    """Experts that differ from the trunk in the second layer alone."""
+    return {
+        name: vary(trunk, tmp_path / name, seed, lambda tensor: "layers.1.mlp" in tensor)
+        for seed, name in enumerate(experts, 7)
+    }
+
+
 def written(trunk, experts, out, **settings):
     config = QUICK.model_copy(update=settings)
     manifest = compose(config, ComposeInputs(trunk, experts, None, {}), out)
@@ -230,9 +239,7 @@ def test_experts_are_drawn_toward_their_average_and_proven(trunk, experts, tmp_p
     assert all(torch.equal(found[name], whole[name]) for name in base_shared(trunk))
 
 
-def test_layers_without_experts_are_not_drawn_together(trunk, vary, experts, tmp_path):
-    only_second = {name: vary(trunk, tmp_path / name, seed, lambda n: "layers.1.mlp" in n) for seed, name in
-                   enumerate(experts, 7)}  # fmt: skip
+def test_layers_without_experts_are_not_drawn_together(trunk, experts, only_second, tmp_path):
     tensors, _ = written(trunk, only_second, tmp_path / "out", layers="1", own_share=0.3)
     base = load_file(trunk / "model.safetensors")
     assert torch.equal(tensors["model.layers.0.mlp.up_proj.weight"], base["model.layers.0.mlp.up_proj.weight"])
@@ -246,9 +253,7 @@ def test_one_expert_and_the_generalist_are_enough(trunk, experts):
     assert list(found.experts) == ["python", "generalist"]
 
 
-def test_some_layers_get_experts_and_the_others_are_shared(trunk, experts, vary, tmp_path):
-    only_second = {name: vary(trunk, tmp_path / name, seed, lambda n: "layers.1.mlp" in n) for seed, name in
-                   enumerate(experts, 7)}  # fmt: skip
+def test_some_layers_get_experts_and_the_others_are_shared(trunk, experts, only_second, tmp_path):
     tensors, facts = written(trunk, only_second, tmp_path / "out", layers="1", prove=True)
     assert facts["form"]["name"] == Form.OWN and "1 of 2" in facts["form"]["why"]
     base = load_file(trunk / "model.safetensors")
