@@ -26,6 +26,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("recipe", type=Path, help="its trunk's and its expert's sequences together are every arm's")
     parser.add_argument("--set", action="append", default=[], dest="overrides", help="KEY=VALUE, as for codechoir run")
     parser.add_argument("--only", nargs="*", help="names of arms; none: all")
+    parser.add_argument(
+        "--beside", nargs="*", type=Path, default=[], help="other finished runs to compare with, as of another rate"
+    )
     parser.add_argument("--jobs", type=int, default=1, help="arms at a time, on equal shares of the CPU cores")
     parser.add_argument("--work", type=Path, default=Path("build/bench/arms"), help="where the runs lie")
     options = parser.parse_args(arguments)
@@ -36,7 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     groups = [list(group) for _, group in groupby(chosen, key=lambda arm: arm.train)]
     with ThreadPoolExecutor(options.jobs) as pool:
         list(pool.map(lambda group: _run(group, told, options.work, options.jobs), groups))
-    text = page(command_given("arms"), machine(), recipe, chosen, options.work)
+    runs = [(arm.name, options.work / arm.folder) for arm in chosen]
+    text = page(command_given("arms"), machine(), recipe, runs, [(path.name, path) for path in options.beside])
     write_page(text, options.out)
     return 0
 

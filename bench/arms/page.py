@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.arms.arms import DRAWN_TOGETHER, Arm
+from bench.arms.arms import DRAWN_TOGETHER
 from bench.pages import table
 from codechoir.artifacts import read_manifest
 from codechoir.evaluate.scores import EXACT_MATCH, MEAN, UNIVERSAL, Scored, score
@@ -20,36 +20,37 @@ from codechoir.recipe import Recipe
 from codechoir.records import Infilling, LogLikelihood, RecordT, read_records
 from codechoir.report.wording import ROUTED
 
+Runs = Sequence[tuple[str, Path]]  # what each is called, and its folder
 _SEPARATOR = " / "
 _DENSE = tuple(f"{_SEPARATOR}{model}" for model in (UNIVERSAL, "trunk", "soup"))
 
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """What an arm's finished run has left."""
+    """What a finished run has left; its name is its arm's, or its folder's."""
 
-    arm: Arm
+    name: str
     folder: Path
     likelihoods: tuple[LogLikelihood, ...]
     infillings: tuple[Infilling, ...]
 
 
-def page(command: str, machine: str, recipe: Recipe, arms: Sequence[Arm], work: Path) -> str:
-    """The whole page of the arms that are finished."""
-    found = [_read(arm, work / arm.folder) for arm in arms if (work / arm.folder / "generate/manifest.json").exists()]
+def page(command: str, machine: str, recipe: Recipe, arms: Runs, beside: Runs = ()) -> str:
+    """The whole page of the runs that are finished: the recipe's arms, and those beside them."""
+    found = [_read(*run) for run in (*arms, *beside) if (run[1] / "generate/manifest.json").exists()]
     every = _scored(recipe, found, UNIVERSAL)
     means = {each.model: each.value for each in every.scores if each.language == MEAN and each.metric != EXACT_MATCH}
     best = min((name for name in means if name.endswith(_DENSE)), key=means.__getitem__)
     against_best = _differences(_scored(recipe, found, best))
     total = (recipe.train.trunk_sequences + recipe.train.expert_sequences) * recipe.train.sequence_length
     part, most = recipe.generate.held_out_part.replace("-", " "), f"{recipe.generate.held_out_tokens:,}"
-    rows = []
+    named, rows = ", ".join(f"`{name}`" for name, _ in beside), []
     for one in found:
-        own = _differences(_scored(recipe, [one], f"{one.arm.name}{_SEPARATOR}{UNIVERSAL}"))
+        own = _differences(_scored(recipe, [one], f"{one.name}{_SEPARATOR}{UNIVERSAL}"))
         for model in _models(one):
-            name = f"{one.arm.name}{_SEPARATOR}{model}"
-            beside = "" if model == TUNED else own.get(name, "")  # the arm's own dense model has read less
-            rows.append((one.arm.name, model, f"{means[name]:.4f}", beside, against_best.get(name, "")))
+            name = f"{one.name}{_SEPARATOR}{model}"
+            to_own = "" if model == TUNED else own.get(name, "")  # the arm's own dense model has read less
+            rows.append((one.name, model, f"{means[name]:.4f}", to_own, against_best.get(name, "")))
     parts = [
         "# Arms: which MoE, if any, is better than the dense model",
         f"Made by `{command}`. {machine}",
@@ -62,12 +63,13 @@ def page(command: str, machine: str, recipe: Recipe, arms: Sequence[Arm], work: 
         "passes one expert, as many parameters as in the dense model, under moe-oracle, moe-token-top1 and, where its "
         "router is sure, moe-prompt; two under moe-token-top2, all under moe-uniform, and as many as the arm says "
         f"under {TUNED}. Arms `drawn together` are composed with `compose.own_share` of "
-        f"{DRAWN_TOGETHER['compose.own_share']}.",
+        f"{DRAWN_TOGETHER['compose.own_share']}."
+        + (f" Beside the arms, with values of their own: {named}." * bool(named)),
         table(("arm", "model", "bits per byte", "to its own dense model", "to the best dense model"), rows),
         "## By language, each arm's dense model and its best MoE that needs no oracle",
         _by_language(recipe, every, found),
-        "## Learning rates, and what they were chosen from",
-        table(("arm", "trunk", "experts", "universal"), (_rates(one, recipe) for one in found)),
+        "## Tokens read in all, and peak learning rates with what they were chosen from",
+        table(("arm", "trunk", "experts", "universal"), (_trained(one, recipe) for one in found)),
     ]
     exact = [each for each in every.scores if each.metric == EXACT_MATCH and each.language == MEAN]
     if exact:
@@ -76,21 +78,21 @@ def page(command: str, machine: str, recipe: Recipe, arms: Sequence[Arm], work: 
     return "\n\n".join(parts) + "\n"
 
 
-def _read(arm: Arm, folder: Path) -> _Found:
+def _read(run: str, folder: Path) -> _Found:
     generated = folder / "generate"
     return _Found(
-        arm,
+        run,
         folder,
-        tuple(_records(generated.glob("*/*.likelihood.jsonl"), LogLikelihood, arm)),
-        tuple(_records(generated.glob("*/*.infill.jsonl"), Infilling, arm)),
+        tuple(_records(generated.glob("*/*.likelihood.jsonl"), LogLikelihood, run)),
+        tuple(_records(generated.glob("*/*.infill.jsonl"), Infilling, run)),
     )
 
 
-def _records(paths: Iterable[Path], kind: type[RecordT], arm: Arm) -> Iterable[RecordT]:
-    """The records of all files, the arm before the model's name."""
+def _records(paths: Iterable[Path], kind: type[RecordT], run: str) -> Iterable[RecordT]:
+    """The records of all files, the run's name before the model's."""
     for path in sorted(paths):
         for record in read_records(kind, path):
-            yield record.model_copy(update={"model": f"{arm.name}{_SEPARATOR}{path.parent.name}"})
+            yield record.model_copy(update={"model": f"{run}{_SEPARATOR}{path.parent.name}"})
 
 
 def _models(one: _Found) -> list[str]:
@@ -129,18 +131,19 @@ def _by_language(recipe: Recipe, scored: Scored, found: Sequence[_Found]) -> str
     values = {(each.model, each.language): each.value for each in scored.scores if each.metric != EXACT_MATCH}
     names = []
     for one in found:
-        routed = [f"{one.arm.name}{_SEPARATOR}{model}" for model in _models(one) if model in ROUTED]
-        names += [f"{one.arm.name}{_SEPARATOR}{UNIVERSAL}", min(routed, key=lambda name: values[name, MEAN])]
+        routed = [f"{one.name}{_SEPARATOR}{model}" for model in _models(one) if model in ROUTED]
+        names.append(f"{one.name}{_SEPARATOR}{UNIVERSAL}")
+        names += [min(routed, key=lambda name: values[name, MEAN])] if routed else []
     rows = ((name, *(f"{values[name, language]:.4f}" for language in recipe.languages)) for name in names)
     return table(("model", *(LANGUAGES[name].stack_name for name in recipe.languages)), rows)
 
 
-def _rates(one: _Found, recipe: Recipe) -> tuple[str, ...]:
+def _trained(one: _Found, recipe: Recipe) -> tuple[str, ...]:
     def told(name: str) -> str:
         facts: Mapping[str, object] = read_manifest(one.folder / "train" / name).facts
-        tries = facts["search"]
+        tries, tokens = facts["search"], facts["total_tokens"]
         assert isinstance(tries, list)
         tried = ", ".join(f"{each['learning_rate']:g}: {each['bits_per_byte']:.4f}" for each in tries)
-        return f"{facts['learning_rate']:g}" + (f" ({tried})" if tried else "")
+        return f"{tokens:,}, {facts['learning_rate']:g}" + (f" ({tried})" if tried else "")
 
-    return one.arm.name, *(told(name) for name in ("trunk", recipe.languages[0], UNIVERSAL))
+    return one.name, *(told(name) for name in ("trunk", recipe.languages[0], UNIVERSAL))

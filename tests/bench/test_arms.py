@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import replace
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
-from bench.arms.arms import Arm, arms
+from bench.arms.arms import arms
 from bench.arms.page import page
 
 from codechoir.artifacts import StageFolder
@@ -47,14 +47,14 @@ def drawn(language: str) -> tuple[np.ndarray, np.ndarray]:
     return draw.integers(100, 900, 24), draw.uniform(1.5, 2.5, 24)
 
 
-def write_run(work: Path, arm: Arm, recipe: Recipe, worse: float) -> None:
+def write_run(run: Path, recipe: Recipe, worse: float) -> None:
     """A finished run whose models take so many times the bits of the best run's."""
     for branch in ("trunk", *recipe.languages, "universal"):
-        folder = StageFolder(work / arm.folder / "train" / branch, "train", 1, {}, {})
+        folder = StageFolder(run / "train" / branch, "train", 1, {}, {})
         folder.begin()
         tries = [{"learning_rate": 0.1, "bits_per_byte": 2.5}]
-        folder.finish({"learning_rate": 0.1, "search": [] if branch == "trunk" else tries})
-    stage = StageFolder(work / arm.folder / "generate", "generate", 1, {}, {})
+        folder.finish({"learning_rate": 0.1, "total_tokens": 4000, "search": [] if branch == "trunk" else tries})
+    stage = StageFolder(run / "generate", "generate", 1, {}, {})
     stage.begin()
     for language in recipe.languages:
         sizes, bits = drawn(language)
@@ -76,10 +76,10 @@ def write_run(work: Path, arm: Arm, recipe: Recipe, worse: float) -> None:
 
 
 def test_the_page_tells_each_models_mean_and_its_differences(recipe: Recipe, tmp_path: Path) -> None:
-    first, second, third = (replace(arm, name=name) for arm, name in zip(arms(recipe), "abc", strict=False))
-    write_run(tmp_path, first, recipe, 1.0)
-    write_run(tmp_path, second, recipe, 1.02)
-    told = page("a command", "A machine.", recipe, [first, second, third], tmp_path)  # the third is not finished
+    a, b, unfinished = ((name, tmp_path / name) for name in ("a", "b", "unfinished"))
+    write_run(a[1], recipe, 1.0)
+    write_run(b[1], recipe, 1.02)
+    told = page("a command", "A machine.", recipe, [b, unfinished], [a])
 
     cells = [
         line.removeprefix("| ").removesuffix(" |").split(" | ")
@@ -105,4 +105,15 @@ def test_the_page_tells_each_models_mean_and_its_differences(recipe: Recipe, tmp
             assert text.startswith("**") == (not low <= 0 <= high)
     assert "The best dense model of all, trunks and averaged experts among them, is `a / soup`" in told
     assert "| b / moe-prompt |" in told and "| b / moe-oracle |" not in told
-    assert "| a | 0.1 | 0.1 (0.1: 2.5000) | 0.1 (0.1: 2.5000) |" in told
+    assert "| a | 4,000, 0.1 | 4,000, 0.1 (0.1: 2.5000) | 4,000, 0.1 (0.1: 2.5000) |" in told
+    assert "Beside the arms, with values of their own: `a`." in told
+
+
+def test_a_run_of_dense_models_alone_stands_beside_the_arms(recipe: Recipe, tmp_path: Path) -> None:
+    write_run(tmp_path / "arm", recipe, 1.02)
+    write_run(tmp_path / "dense", recipe, 1.0)
+    for routed in (tmp_path / "dense/generate").glob("moe-*"):
+        shutil.rmtree(routed)
+    told = page("a command", "A machine.", recipe, [("arm", tmp_path / "arm")], [("dense", tmp_path / "dense")])
+    assert "is `dense / soup`" in told
+    assert "| dense / universal |" in told and "| dense / moe-prompt |" not in told
