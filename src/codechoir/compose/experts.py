@@ -8,9 +8,10 @@ when asked.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import lru_cache, reduce
 from pathlib import Path
 
 import torch
@@ -22,6 +23,8 @@ from codechoir.errors import IncompatibleModelError
 from codechoir.languages import GENERALIST
 from codechoir.model.checkpoint import open_checkpoint, open_weights
 from codechoir.model.names import NamedTensors, named
+
+_AVERAGES_KEPT = 6  # a layer's feed-forward tensors, with biases: one expert's are written after the other's
 
 
 class Kind(StrEnum):
@@ -40,6 +43,7 @@ class Blend:
     own_share: float
     experts: tuple[Expert, ...]  # as trained
     names: Collection[str]
+    average: Callable[[str], torch.Tensor]  # of all experts, in float32 or wider
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +64,7 @@ class Expert:
         own = self.trained(name)
         if self.blend is None or name not in self.blend.names:
             return own
-        wide, share, experts = torch.promote_types(own.dtype, torch.float32), self.blend.own_share, self.blend.experts
-        blended = own.to(wide) * share
-        for expert in experts:
-            blended.add_(expert.trained(name).to(wide), alpha=(1 - share) / len(experts))
-        return blended.to(own.dtype)
+        return torch.lerp(self.blend.average(name), _wide(own), self.blend.own_share).to(own.dtype)
 
     def trained(self, name: str) -> torch.Tensor:
         """A tensor of the trunk as training left it: this expert's own, merged, or the trunk's."""
@@ -92,8 +92,17 @@ def blended(experts: Mapping[str, Expert], own_share: float, names: Collection[s
     The generalist is not trained on a language: it has no part in the average, and stays as it is.
     """
     trained = tuple(expert for name, expert in experts.items() if name != GENERALIST)
-    blend = Blend(own_share, trained, names)
+
+    @lru_cache(_AVERAGES_KEPT)
+    def average(name: str) -> torch.Tensor:
+        return reduce(torch.add, (_wide(expert.trained(name)) for expert in trained)) / len(trained)
+
+    blend = Blend(own_share, trained, names, average)
     return {name: each if name == GENERALIST else replace(each, blend=blend) for name, each in experts.items()}
+
+
+def _wide(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
 
 
 def open_expert(language: str, folder: Path, trunk: Trunk) -> Expert:
