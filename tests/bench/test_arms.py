@@ -39,6 +39,7 @@ def test_every_arm_reads_as_many_tokens_of_each_language(name: str) -> None:
         if run.tune:
             read += run.tune.steps * run.tune.sequences_per_language * run.tune.sequence_length
         assert read == total, arm.name
+        assert (run.compose.own_share < 1) == ("drawn together" in arm.name), arm.name
 
 
 def drawn(language: str) -> tuple[np.ndarray, np.ndarray]:
