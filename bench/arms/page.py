@@ -132,7 +132,8 @@ def _by_language(recipe: Recipe, scored: Scored, found: Sequence[_Found]) -> str
     names = []
     for one in found:
         routed = [f"{one.name}{_SEPARATOR}{model}" for model in _models(one) if model in ROUTED]
-        names.append(f"{one.name}{_SEPARATOR}{UNIVERSAL}")
+        dense = f"{one.name}{_SEPARATOR}{UNIVERSAL}"
+        names += [dense] if (dense, MEAN) in values else []
         names += [min(routed, key=lambda name: values[name, MEAN])] if routed else []
     rows = ((name, *(f"{values[name, language]:.4f}" for language in recipe.languages)) for name in names)
     return table(("model", *(LANGUAGES[name].stack_name for name in recipe.languages)), rows)
@@ -146,4 +147,5 @@ def _trained(one: _Found, recipe: Recipe) -> tuple[str, ...]:
         tried = ", ".join(f"{each['learning_rate']:g}: {each['bits_per_byte']:.4f}" for each in tries)
         return f"{tokens:,}, {facts['learning_rate']:g}" + (f" ({tried})" if tried else "")
 
-    return one.name, *(told(name) for name in ("trunk", recipe.languages[0], UNIVERSAL))
+    dense = told(UNIVERSAL) if UNIVERSAL in _models(one) else ""
+    return one.name, told("trunk"), told(recipe.languages[0]), dense

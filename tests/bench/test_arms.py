@@ -110,11 +110,13 @@ def test_the_page_tells_each_models_mean_and_its_differences(recipe: Recipe, tmp
     assert "Beside the arms, with values of their own: `a`." in told
 
 
-def test_a_run_of_dense_models_alone_stands_beside_the_arms(recipe: Recipe, tmp_path: Path) -> None:
+def test_a_run_of_which_few_models_were_scored_stands_beside_the_arms(recipe: Recipe, tmp_path: Path) -> None:
     write_run(tmp_path / "arm", recipe, 1.02)
     write_run(tmp_path / "dense", recipe, 1.0)
-    for routed in (tmp_path / "dense/generate").glob("moe-*"):
-        shutil.rmtree(routed)
+    for unscored in ("universal", "moe-prompt", "moe-oracle"):
+        shutil.rmtree(tmp_path / "dense/generate" / unscored)
     told = page("a command", "A machine.", recipe, [("arm", tmp_path / "arm")], [("dense", tmp_path / "dense")])
     assert "is `dense / soup`" in told
-    assert "| dense / universal |" in told and "| dense / moe-prompt |" not in told
+    assert re.findall(r"\| dense \| (\w+) \| [\d.]+ \|", told) == ["trunk", "soup"]
+    assert "| arm / universal |" in told and "| dense / " not in told
+    assert "| dense | 4,000, 0.1 | 4,000, 0.1 (0.1: 2.5000) |  |" in told
