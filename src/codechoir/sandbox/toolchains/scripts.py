@@ -95,6 +95,7 @@ PERL = Toolchain(
     language="perl",
     programs=("perl",),
     packages=("perl", "libtest-deep-perl"),
+    files=("/usr/share/perl5/Test/Deep.pm",),
     visible=("/etc/perl",),
     version=("perl", "-e", 'print "perl $^V\\n"'),
     source="main.pl",
@@ -160,6 +161,7 @@ LUA = Toolchain(
     language="lua",
     programs=("lua5.4",),
     packages=("lua5.4", "lua-unit"),
+    files=("/usr/share/lua/5.4/luaunit.lua",),
     version=("lua5.4", "-v"),
     source="main.lua",
     # The tests leave by `os.exit`, so nothing after them would run.
