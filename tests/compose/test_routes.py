@@ -23,7 +23,9 @@ from codechoir.model.moe import open_composed
 
 @pytest.fixture(scope="module")
 def reader(composed):
-    return RouteReader(composed, 2)
+    with pytest.MonkeyPatch.context() as patch:  # as exact on every machine
+        patch.setattr("codechoir.compose.routes.compute_dtype", lambda _: torch.float32)
+        return RouteReader(composed, 2)
 
 
 @pytest.fixture(scope="module")

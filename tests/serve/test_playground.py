@@ -39,7 +39,7 @@ pytestmark = pytest.mark.skipif(
 
 FLAGS = (
     "headless no-sandbox disable-gpu disable-quic no-first-run disable-background-networking disable-component-update "
-    "disable-sync disable-dev-shm-usage"
+    "disable-sync disable-dev-shm-usage force-prefers-reduced-motion"  # nothing is looked at on its way
 )
 HOSTILE = "<b id=xyz>"  # what the chain says after "@"
 MIDDLE = "(7)"  # what it fills in

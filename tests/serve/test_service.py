@@ -42,7 +42,7 @@ def answer_of(connection: socket.socket) -> tuple[int, dict[str, object]]:
 
 def until(condition: Callable[[], bool]) -> None:
     """Asks until it holds. The server answers in between, so that this neither sleeps nor spins alone."""
-    for _ in range(3000):
+    for _ in range(60000):
         if condition():
             return
     raise AssertionError("it never came to be")
