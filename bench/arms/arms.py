@@ -59,8 +59,12 @@ def arms(recipe: Recipe) -> list[Arm]:
         "learning_rate": train.learning_rate / 3,
         "validate_every": max(1, num_steps // 8),
     }
-    scored = {"generate.score": f"[{_SCORED}]", "generate.complete": "[]", "generate.infill": "[]"}
-    scored |= {"compose.own_share": 1.0}
+    scored: dict[str, object] = {
+        "compose.own_share": 1.0,
+        "generate.score": f"[{_SCORED}]",
+        "generate.complete": "[]",
+        "generate.infill": "[]",
+    }
     tuned_scored = scored | {"generate.score": f"[{_SCORED}, {TUNED}]"}
     infilled = {"generate.infill": "[universal, trunk, moe-prompt]", "generate.infilling_documents": 100}
     left = split(0.5, num_steps * per_step)
