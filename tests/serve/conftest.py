@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import httpx
 import openai
@@ -18,6 +19,7 @@ from codechoir.compose.config import ComposeConfig
 from codechoir.compose.stage import ComposeInputs, compose
 from codechoir.model.batching import TransformersBackend
 from codechoir.model.checkpoint import load_model, load_tokenizer
+from codechoir.model.decoding import Vocabulary
 from codechoir.model.infilling_tokens import with_infilling_tokens
 from codechoir.model.moe import Routing, load_composed
 from codechoir.model.scheduler import ContinuousEngine
@@ -74,29 +76,31 @@ def infilling_base(random_base: Path, tmp_path_factory: pytest.TempPathFactory) 
 
 
 @contextmanager
-def engine_of(folder: Path, composed: bool, **settings: int) -> Iterator[tuple[ContinuousEngine, object]]:
-    """A folder's engine, closed in the end."""
-    model = load_composed(folder, Routing.PROMPT, 2, torch.float32) if composed else load_model(folder, torch.float32)
-    tokenizer = load_tokenizer(folder)
-    engine = ContinuousEngine(TransformersBackend(model, tokenizer), **settings)
+def engine_of(model: Any, tokenizer: Any) -> Iterator[ContinuousEngine]:
+    """A model's engine, closed in the end."""
+    engine = ContinuousEngine(TransformersBackend(model, tokenizer))
     try:
-        yield engine, tokenizer
+        yield engine
     finally:
         engine.close()
 
 
 @pytest.fixture(scope="session")
 def choir(composed: Path) -> Iterator[ServedModel]:
-    """A composed model of three experts."""
-    with engine_of(composed, True) as (engine, tokenizer):
+    """A composed model of three experts that never ends by itself: whatever the rounding, a long answer is long."""
+    model, tokenizer = load_composed(composed, Routing.PROMPT, 2, torch.float32), load_tokenizer(composed)
+    with torch.no_grad():
+        model.get_output_embeddings().weight[list(Vocabulary(tokenizer).ends)] = 0  # a greedy token's logit is above 0
+    with engine_of(model, tokenizer) as engine:
         yield served("choir", engine, tokenizer)
 
 
 @pytest.fixture(scope="session")
 def solo(infilling_base: Path) -> Iterator[ServedModel]:
     """A dense model that has infilling tokens and a chat template."""
-    with engine_of(infilling_base, False) as (engine, tokenizer):
-        tokenizer.chat_template = TEMPLATE
+    tokenizer = load_tokenizer(infilling_base)
+    tokenizer.chat_template = TEMPLATE
+    with engine_of(load_model(infilling_base, torch.float32), tokenizer) as engine:
         yield served("solo", engine, tokenizer)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import time
 from collections.abc import Callable
 
 import pytest
@@ -41,11 +42,10 @@ def answer_of(connection: socket.socket) -> tuple[int, dict[str, object]]:
 
 
 def until(condition: Callable[[], bool]) -> None:
-    """Asks until it holds. The server answers in between, so that this neither sleeps nor spins alone."""
-    for _ in range(60000):
-        if condition():
-            return
-    raise AssertionError("it never came to be")
+    """Asks until it holds, with patience. The server answers in between, so that this neither sleeps nor spins alone."""
+    asked_from = time.monotonic()
+    while not condition():
+        assert time.monotonic() - asked_from < 120, "it never came to be"
 
 
 @pytest.mark.parametrize(
