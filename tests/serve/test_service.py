@@ -42,7 +42,7 @@ def answer_of(connection: socket.socket) -> tuple[int, dict[str, object]]:
 
 
 def until(condition: Callable[[], bool]) -> None:
-    """Asks until it holds, with patience. The server answers in between, so that this neither sleeps nor spins alone."""
+    """Asks until it holds, patiently. The server answers in between, so that this neither sleeps nor spins alone."""
     asked_from = time.monotonic()
     while not condition():
         assert time.monotonic() - asked_from < 120, "it never came to be"
