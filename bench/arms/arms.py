@@ -66,7 +66,10 @@ def arms(recipe: Recipe) -> list[Arm]:
         "generate.infill": "[]",
     }
     tuned_scored = scored | {"generate.score": f"[{_SCORED}, {TUNED}]"}
-    infilled = {"generate.infill": "[universal, trunk, moe-prompt]", "generate.infilling_documents": 100}
+    infilled = DRAWN_TOGETHER | {
+        "generate.infill": "[universal, trunk, moe-oracle, moe-prompt]",
+        "generate.infilling_documents": recipe.generate.infilling_documents or 100,
+    }
     left = split(0.5, num_steps * per_step)
     return [
         *(
@@ -79,5 +82,5 @@ def arms(recipe: Recipe) -> list[Arm]:
             Arm(f"tuned whole, top-{top_k}", left, tuned_scored | {"tune": json.dumps(tuned | {"top_k": top_k})})
             for top_k in ((1, 2) if num_steps else ())
         ),
-        Arm("infilling", split(0.5) | {"train.infilling_rate": 0.5}, scored | infilled),
+        Arm("infilling, drawn together", split(0.25) | {"train.infilling_rate": 0.5}, scored | infilled),
     ]

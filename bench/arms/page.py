@@ -17,7 +17,7 @@ from codechoir.evaluate.scores import EXACT_MATCH, MEAN, UNIVERSAL, Scored, scor
 from codechoir.generate.config import TUNED
 from codechoir.languages import LANGUAGES
 from codechoir.recipe import Recipe
-from codechoir.records import Infilling, LogLikelihood, RecordT, read_records
+from codechoir.records import Comparison, Infilling, LogLikelihood, RecordT, read_records
 from codechoir.report.wording import ROUTED
 
 Runs = Sequence[tuple[str, Path]]  # what each is called, and its folder
@@ -71,10 +71,11 @@ def page(command: str, machine: str, recipe: Recipe, arms: Runs, beside: Runs = 
         "## Tokens read in all, and peak learning rates with what they were chosen from",
         table(("arm", "trunk", "experts", "universal"), (_trained(one, recipe) for one in found)),
     ]
-    exact = [each for each in every.scores if each.metric == EXACT_MATCH and each.language == MEAN]
-    if exact:
-        lines = ((each.model, f"{each.value:.1%}", f"{each.low:.1%} to {each.high:.1%}") for each in exact)
-        parts += ["## Lines filled in exactly", table(("model", "exact", "95% interval"), lines)]
+    if filled := [row for one in found for row in _filled_in(recipe, one)]:
+        parts += [
+            "## Lines filled in exactly, and the difference to the arm's own dense model in points",
+            table(("model", "exact", "to its own dense model"), filled),
+        ]
     return "\n\n".join(parts) + "\n"
 
 
@@ -117,14 +118,28 @@ def _scored(recipe: Recipe, found: Sequence[_Found], dense: str) -> Scored:
 def _differences(scored: Scored) -> dict[str, str]:
     """By model: the difference of the means to the dense model's, in percent of it, its interval, and p."""
     values = {each.model: each.value for each in scored.scores if each.language == MEAN and each.metric != EXACT_MATCH}
-    told = {}
-    for each in scored.comparisons:
-        if each.language == MEAN and each.against == UNIVERSAL and each.metric != EXACT_MATCH:
-            share = 100 / values[UNIVERSAL]
-            bold = "**" if not each.low <= 0 <= each.high else ""
-            shares = (each.difference * share, each.low * share, each.high * share)
-            told[each.model] = "{0}{1:+.2f}%{0} ({2:+.2f} to {3:+.2f}; {4:.2g})".format(bold, *shares, each.p_value)
-    return told
+    compared = [each for each in _to_dense(scored) if each.metric != EXACT_MATCH]
+    return {each.model: _told(each, 100 / values[UNIVERSAL], "%") for each in compared}
+
+
+def _to_dense(scored: Scored) -> list[Comparison]:
+    return [each for each in scored.comparisons if each.language == MEAN and each.against == UNIVERSAL]
+
+
+def _told(one: Comparison, scale: float, unit: str) -> str:
+    bold = "**" if not one.low <= 0 <= one.high else ""
+    values = (one.difference * scale, one.low * scale, one.high * scale)
+    return "{0}{1:+.2f}{2}{0} ({3:+.2f} to {4:+.2f}; {5:.2g})".format(bold, values[0], unit, *values[1:], one.p_value)
+
+
+def _filled_in(recipe: Recipe, one: _Found) -> Iterable[tuple[str, str, str]]:
+    """By model of a run: the share of lines that it fills in exactly, with its interval, and the difference."""
+    scored = _scored(recipe, [one], f"{one.name}{_SEPARATOR}{UNIVERSAL}")
+    differences = {each.model: _told(each, 100, "") for each in _to_dense(scored) if each.metric == EXACT_MATCH}
+    for each in scored.scores:
+        if each.metric == EXACT_MATCH and each.language == MEAN:
+            name = f"{one.name}{_SEPARATOR}{UNIVERSAL}" if each.model == UNIVERSAL else each.model
+            yield name, f"{each.value:.1%} ({each.low:.1%} to {each.high:.1%})", differences.get(each.model, "")
 
 
 def _by_language(recipe: Recipe, scored: Scored, found: Sequence[_Found]) -> str:

@@ -14,7 +14,7 @@ from bench.arms.page import page
 
 from codechoir.artifacts import StageFolder
 from codechoir.recipe import Recipe, load_recipe
-from codechoir.records import LogLikelihood, write_records
+from codechoir.records import Infilling, LogLikelihood, write_records
 
 RECIPES = Path(__file__).parent.parent.parent / "recipes"
 # By the best dense model, the soup.
@@ -120,3 +120,27 @@ def test_a_run_of_which_few_models_were_scored_stands_beside_the_arms(recipe: Re
     assert re.findall(r"\| dense \| (\w+) \| [\d.]+ \|", told) == ["trunk", "soup"]
     assert "| arm / universal |" in told and "| dense / " not in told
     assert "| dense | 4,000, 0.1 | 4,000, 0.1 (0.1: 2.5000) |  |" in told
+
+
+def test_lines_filled_in_are_told_in_points_to_the_arms_own_dense_model(recipe: Recipe, tmp_path: Path) -> None:
+    """Of 16 lines a language, two of each of 8 packages, the MoE fills in one more of each package."""
+    write_run(tmp_path / "arm", recipe, 1.0)
+    for model, num_exact in {"universal": 4, "moe-prompt": 12}.items():
+        for language in recipe.languages:
+            records = [
+                Infilling(
+                    model=model,
+                    language=language,
+                    key=str(number),
+                    package=str(number % 8),
+                    mode="psm",
+                    expected="x = 1",
+                    text="x = 1" if number < num_exact else "x = 2",
+                    num_tokens=3,
+                )
+                for number in range(16)
+            ]
+            write_records(tmp_path / "arm/generate" / model / f"{language}.infill.jsonl", records)
+    told = page("a command", "A machine.", recipe, [("arm", tmp_path / "arm")])
+    assert re.search(r"\| arm / universal \| 25\.0% \([^)]+\) \|  \|", told)
+    assert re.search(r"\| arm / moe-prompt \| 75\.0% \([^)]+\) \| \*\*\+50\.00\*\* \(", told)
