@@ -11,7 +11,7 @@ import yaml
 from pydantic import BaseModel
 
 from codechoir.errors import ConfigError, InputError
-from codechoir.recipe import Recipe, described, load_recipe, resolved
+from codechoir.recipe import Recipe, check_base, described, load_recipe, resolved
 
 RECIPES = sorted((Path(__file__).parent.parent / "recipes").glob("*.yaml"))
 SMALL = """
@@ -122,3 +122,28 @@ def test_what_is_refused(small: Path, override: str, what: str, said: str) -> No
 def test_a_missing_recipe(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such recipe"):
         load_recipe(tmp_path / "none.yaml")
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("train.sequence_length=2049", "at most 2048"),
+        ("train.mixing={java: 2, kotlin: 1}", "kotlin"),
+        ("train.branches_trainable=last-layers", "compose.shared to mean or base"),
+        ("train.branches_trainable=all", "compose.shared to mean or base"),
+        ("compose.sequence_length=2049", "at most 2048"),
+        ("generate.held_out_tokens=2048", "at most 2047"),
+        ("tune={sequence_length: 2049}", "at most 2048"),
+    ],
+)
+def test_what_the_base_does_not_allow_is_refused(small: Path, random_base: Path, override: str, said: str) -> None:
+    check_base(load_recipe(small), random_base)
+    with pytest.raises(ConfigError, match=said):
+        check_base(load_recipe(small, [override]), random_base)
+
+
+@pytest.mark.parametrize("more", [["compose.shared=mean", "train.branches_trainable=all"], ["train.trainable=all"]])
+def test_weights_that_experts_share_may_be_trained_where_composing_says_how(
+    small: Path, random_base: Path, more: list[str]
+) -> None:
+    check_base(load_recipe(small, more), random_base)

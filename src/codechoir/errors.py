@@ -49,5 +49,9 @@ class ProofError(UserError):
     """A composed model that does not give its experts' logits."""
 
 
+class MemoryFullError(UserError):
+    """No memory left for what was to be computed."""
+
+
 class DiskFullError(UserError):
     """No space left where a result was to be written."""

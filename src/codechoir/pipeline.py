@@ -24,7 +24,7 @@ from codechoir.generate.models import Folders
 from codechoir.generate.stage import GenerateInputs, generate
 from codechoir.model.sources import prepare
 from codechoir.problems import ProblemSet, load_problems
-from codechoir.recipe import Recipe, resolved
+from codechoir.recipe import Recipe, check_base, resolved
 from codechoir.report.stage import report
 from codechoir.sandbox.isolation import open_sandbox
 from codechoir.sandbox.programs import check_toolchain
@@ -68,6 +68,8 @@ def _run_stages(recipe: Recipe, out: Path, cache: Path, only: Collection[Stage])
         _check_toolchains(recipe, problems)  # before hours of training, not after
 
     base = prepare(recipe.base, cache) if {Stage.TRAIN, Stage.GENERATE} & set(only) else None
+    if base:
+        check_base(recipe, base.folder)
 
     if Stage.CURATE in only:
         _announce(Stage.CURATE)

@@ -12,6 +12,7 @@ from pydantic import BaseModel, Field, field_validator
 from codechoir.compose.config import ComposeConfig, TuneConfig
 from codechoir.config import Config, load_config
 from codechoir.data.config import CurateConfig
+from codechoir.errors import ConfigError
 from codechoir.evaluate.config import EvaluateConfig
 from codechoir.generate.config import GenerateConfig
 from codechoir.languages import LANGUAGES
@@ -57,6 +58,36 @@ class Recipe(Config):
 def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     """Reads a recipe and applies `key.path=value` overrides. Raises ConfigError or InputError."""
     return load_config(Recipe, path, overrides)
+
+
+def check_base(recipe: Recipe, base: Path) -> None:
+    """Raises at once what a stage would meet only when its turn came, hours later. `base` is the base model's folder.
+
+    Raises ConfigError, IncompatibleModelError, ToolMissingError.
+    """
+    from codechoir.model.checkpoint import model_config, open_checkpoint
+    from codechoir.model.families import context_length
+    from codechoir.train.stage import check_it_can_be_trained
+
+    if recipe.train.branches_trainable in ("last-layers", "all") and recipe.compose.shared == "require-equal":
+        raise ConfigError(
+            "branches would train weights that all experts share, and experts that differ in these are not composed",
+            seen=f"train.branches_trainable {recipe.train.branches_trainable}, compose.shared require-equal",
+            allowed="feed-forward or lora",
+            next_step="set train.branches_trainable, or compose.shared to mean or base",
+        )
+    check_it_can_be_trained(recipe.train, recipe.languages, base)
+    context = context_length(model_config(open_checkpoint(base).config, base))
+    lengths = (
+        ("compose.sequence_length", recipe.compose.sequence_length, context),
+        ("tune.sequence_length", recipe.tune.sequence_length if recipe.tune else 0, context),
+        ("generate.held_out_tokens", recipe.generate.held_out_tokens, context and context - 1),  # after a separator
+    )
+    for name, length, most in lengths:
+        if most is not None and length > most:
+            raise ConfigError(
+                "the base has no positions for so much text", seen=f"{name} {length}", allowed=f"at most {most}"
+            )
 
 
 def resolved(recipe: Recipe) -> str:

@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from codechoir.errors import MemoryFullError
 from codechoir.model import device
 
 
@@ -43,3 +44,13 @@ def test_a_machine_without_proc_computes_in_float32(monkeypatch):
     monkeypatch.setattr(Path, "read_text", missing)
     assert device.compute_dtype("auto") is torch.float32
     assert device.compute_device() == torch.device("cpu")
+
+
+def test_memory_that_has_run_out_is_the_users_matter():
+    with pytest.raises(MemoryFullError, match="you tried to allocate") as caught, device.memory_full_told("less"):
+        torch.empty(2**55)
+    assert "next:    less" in caught.value.message()
+    with pytest.raises(MemoryFullError), device.memory_full_told("less"):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+    with pytest.raises(RuntimeError, match="size of tensor"), device.memory_full_told("less"):
+        torch.ones(2) + torch.ones(3)

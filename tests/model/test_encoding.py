@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
@@ -64,6 +65,39 @@ def test_a_start_is_whole_characters(encoder: TextEncoder, text: str, num_tokens
     if kept != text:  # the next character does not fit: its last byte is cut off
         following = text[: len(kept) + 1]
         assert len(encoder.encode(kept)) <= num_tokens < len(encoder.encode(following))
+
+
+PIECES = st.sampled_from(
+    ["def", " ", "\n", "\n\n    ", "x", "'s", "123", "é", "\u0301", "    ", "()", "\t", "<|endoftext|>"]
+)
+
+
+@settings(max_examples=300)
+@given(st.lists(PIECES, max_size=400).map("".join), st.integers(0, 40))
+def test_the_start_of_a_long_text_is_that_of_its_whole(embedded_base: Path, text: str, num_tokens: int) -> None:
+    """By the embedded base's tokenizer, which splits words and joins bytes to tokens."""
+    encoder = encoder_of(embedded_base)
+    ids, kept = encoder.encode_start(text, num_tokens)
+    whole = encoder.encode(text)
+    assert ids == whole[:num_tokens]
+    assert text.startswith(kept)
+    assert (kept == text) == (len(whole) <= num_tokens)
+
+
+def test_a_text_of_one_word_is_encoded_whole() -> None:
+    """A tokenizer without words joins what lies far apart: here nine letters to one token."""
+    merges = [("a", "a"), ("aa", "a"), ("aaa", "aaa"), ("aaaaaa", "aaa")]
+    vocabulary = {piece: number for number, piece in enumerate(["<unk>", "a", "aa", "aaa", "aaaaaa", "aaaaaaaaa"])}
+    backend = Tokenizer(models.BPE(vocab=vocabulary, merges=merges, unk_token="<unk>"))
+    encoder = TextEncoder(PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="<unk>"))
+    for length in range(1, 60):
+        whole = encoder.encode("a" * length)
+        assert encoder.encode_start("a" * length, 1)[0] == whole[:1]
+
+
+@cache
+def encoder_of(folder: Path) -> TextEncoder:
+    return TextEncoder(load_tokenizer(folder))
 
 
 @pytest.mark.parametrize("way", ["prepend", "metaspace"])

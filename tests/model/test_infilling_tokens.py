@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from codechoir.model.checkpoint import load_model, load_tokenizer, open_checkpoint, separator_id
 from codechoir.model.encoding import TextEncoder
 from codechoir.model.infilling_tokens import NEW_ROWS, Sentinels, find_sentinels, new_rows, with_infilling_tokens
+from codechoir.model.licences import origin_of
 
 PUBLISHED = {  # prompts for the prefix "a" and the suffix "b", as the model cards write them; then what ends a middle
     "santacoder": ("<fim-prefix>a<fim-suffix>b<fim-middle>", "<|endoftext|>"),
@@ -105,6 +107,15 @@ def test_new_rows_lie_about_the_mean(base: tuple[Path, int, list[str]], tmp_path
         away = (rows[257:260] - rows[:257].mean(0)).abs()
         assert bool((away <= 0.5 * rows[:257].std(0)).all())  # five of the noise's deviations
         assert len(torch.unique(rows[257:260], dim=0)) == (1 if not bool(rows[:257].any()) else 3)
+
+
+def test_the_base_s_licence_goes_along(random_base: Path, tmp_path: Path) -> None:
+    base = shutil.copytree(random_base, tmp_path / "base")
+    (base / "LICENSE").write_text("do as you like")
+    (base / "README.md").write_text("---\nlicense: mit\n---\n")
+    folder = with_infilling_tokens(base, "one", tmp_path / "enlarged")
+    assert (folder / "LICENSE").read_text() == "do as you like"
+    assert origin_of(folder).licence == "mit"
 
 
 def test_a_whole_folder_of_the_same_base_is_taken(random_base: Path, tmp_path: Path) -> None:

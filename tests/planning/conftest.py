@@ -44,6 +44,7 @@ def model_trial() -> ModelTrial:
         "vocabulary": 10,
         "first_memory": 7000,
         "memory": 9000,
+        "device_memory": 0,
         "folder_bytes": 2500,
         "branch_bytes": 2500,
         "trained_parameters": 600,

@@ -20,9 +20,11 @@ from transformers import (
     Gemma2Config,
     GPTBigCodeConfig,
     LlamaConfig,
+    NemotronConfig,
     PhiConfig,
     PreTrainedConfig,
     Qwen2Config,
+    StableLmConfig,
     Starcoder2Config,
 )
 
@@ -68,6 +70,21 @@ def test_packed_attention_stays_inside_documents(config: PreTrainedConfig) -> No
     expected = loss_and_gradients(module)
     module.model.set_attn_implementation(PACKED)
     torch.testing.assert_close(loss_and_gradients(module), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("config", [StableLmConfig, NemotronConfig])
+def test_a_model_whose_layers_do_not_hand_on_the_ends_keeps_its_attention(config: Any) -> None:
+    """And stays inside documents with it: the loss of a sequence of two is the sum of theirs."""
+    model = model_of(config(**GROUPED))
+    assert acceleration._can_pack(model)
+    accelerate(model, model.model.layers, compiled=False)
+    assert document_ends(model, POSITIONS_BT) == {}
+    module = PackedLoss(model)
+    parts = [(slice(0, 1), slice(0, 10)), (slice(0, 1), slice(10, 24)), (slice(1, 2), slice(0, 24))]
+    with torch.no_grad():
+        apart = [module(TOKENS_BT[part], POSITIONS_BT[part], counted(POSITIONS_BT[part].clone())) for part in parts]
+        together = module(TOKENS_BT, POSITIONS_BT, counted(POSITIONS_BT.clone()))
+    torch.testing.assert_close(together, torch.stack(apart).sum(), rtol=1e-4, atol=1e-5)
 
 
 def test_where_each_document_ends() -> None:

@@ -205,6 +205,29 @@ def test_a_gradient_that_is_not_finite_stops_the_branch(
     assert not (tmp_path / "out" / "manifest.json").exists()
 
 
+def test_before_a_damaged_checkpoint_there_is_a_whole_one(
+    trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As a power cut leaves it: the newest file has its name and no bytes."""
+    _, expected = trained(sequences(12), name="whole")
+    gradients = loop._gradients
+
+    def stop(task: loop.Task, module: Any, step: int) -> float:
+        if step == 4:
+            raise KeyboardInterrupt
+        return gradients(task, module, step)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(loop, "_gradients", stop)
+        trained(sequences(12), keep_checkpoints=3)
+    newest = max((tmp_path / "out" / "checkpoints").iterdir())
+    newest.write_bytes(b"")
+    _, found = trained(sequences(12), keep_checkpoints=3)
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+    told = capsys.readouterr().err
+    assert "a checkpoint is damaged, and the one before it is taken" in told and newest.name in told
+
+
 def test_a_damaged_checkpoint_of_the_training_is_named(trained: Trained, tmp_path: Path) -> None:
     folder_at(tmp_path / "out")
     (tmp_path / "out" / "checkpoints").mkdir()

@@ -15,13 +15,12 @@ from codechoir.train.checkpoints import Checkpoints
 
 def test_the_newest_and_the_best_stay(tmp_path: Path) -> None:
     held = Checkpoints(tmp_path / "checkpoints", keep=2)
-    assert held.newest() is None
+    assert not held.newest_first()
     for step, best in ((1, 1), (2, 2), (3, 2), (4, 2), (5, 2)):
         held.save(step, [("weight", torch.full((3,), float(step)))], {"step": step, "best_step": best})
         held.settle()
     assert sorted(path.name for path in held.folder.iterdir()) == [held.path(step).name for step in (2, 4, 5)]
-    newest = held.newest()
-    assert newest is not None
+    newest, *_ = held.newest_first()
     tensors, progress = read_state(newest)
     assert progress["step"] == 5 and torch.equal(tensors["weight"], torch.full((3,), 5.0))
     held.close()
@@ -38,4 +37,4 @@ def test_an_error_of_the_writing_surfaces(tmp_path: Path, monkeypatch: pytest.Mo
     held.save(1, [("weight", torch.zeros(1))], {"step": 1, "best_step": 0})
     with pytest.raises(DiskFullError):
         held.close()
-    assert held.newest() is None
+    assert not held.newest_first()

@@ -82,6 +82,27 @@ def test_early_stop_writes_the_best(run: Any, monkeypatch: pytest.MonkeyPatch) -
     assert all(torch.equal(best[name], expected[name]) for name in best)
 
 
+def test_a_run_that_made_all_steps_did_not_stop_early(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    bits = iter([1.0, 2.0, 2.0, 2.0, 2.0, 2.0])
+    monkeypatch.setattr(loop, "bits_per_byte", lambda *_: {"python": next(bits)})
+    facts, _, _ = run(measured=True, validation_steps=1, patience=5)
+    assert (facts["steps"], facts["best_step"], facts["stopped_early"]) == (6, 1, False)
+
+
+@pytest.mark.parametrize("num_bad", [2, 3])
+def test_as_many_steps_are_skipped_in_a_row_as_are_allowed(
+    run: Any, monkeypatch: pytest.MonkeyPatch, num_bad: int
+) -> None:
+    gradients = loop._gradients
+    bad = range(1, 1 + num_bad)
+    monkeypatch.setattr(loop, "_gradients", lambda *told: gradients(*told) + (float("nan") if told[2] in bad else 0.0))
+    if num_bad == 2:
+        assert run(bad_step="skip", max_skips=2)[0]["skipped_steps"] == [1, 2]
+    else:
+        with pytest.raises(InputError, match="step 3, 3 in a row"):
+            run(bad_step="skip", max_skips=2)
+
+
 _KILLED = """
 import os, signal, sys
 from pathlib import Path

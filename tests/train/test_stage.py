@@ -87,7 +87,7 @@ def branches(monkeypatch: pytest.MonkeyPatch) -> list[Branch]:
         assert (folder.path / "unfinished.json").exists() and config.trunk_sequences >= 0
         seen.append(branch)
         read = len(branch.sequences) * config.sequence_length
-        return {"tokens": read, "tokens_read": read, "stopped_early": False}
+        return {"tokens": read, "tokens_read": read, "stopped_early": False, "skipped_steps": []}
 
     monkeypatch.setattr(stage, "train_branch", note)
     return seen
@@ -187,12 +187,14 @@ def test_new_tokens_need_a_trunk_that_reads(inputs: TrainInputs, tmp_path: Path,
     assert len(branches) == 4
 
 
-def test_branches_that_stop_early_are_not_data_matched(
-    inputs: TrainInputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("how", ["stopped_early", "skipped_steps"])
+def test_branches_that_did_not_learn_all_are_not_data_matched(
+    inputs: TrainInputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
     def stopped(branch: Branch, *_: object) -> dict[str, object]:
         read = {"universal": 20, "trunk": 8}.get(branch.name, 10)
-        return {"tokens": read, "tokens_read": read, "stopped_early": branch.name == "cpp"}
+        whole = {"tokens": read, "tokens_read": read, "stopped_early": False, "skipped_steps": []}
+        return whole | ({how: [3] if how == "skipped_steps" else True} if branch.name == "cpp" else {})
 
     monkeypatch.setattr(stage, "train_branch", stopped)
     facts = train(CONFIG, LANGUAGES, inputs, tmp_path)["universal"].facts
@@ -205,6 +207,7 @@ def test_branches_that_stop_early_are_not_data_matched(
         ({"sequence_length": 4096}, "no positions for so long a sequence"),
         ({"branches_trainable": "last-layers", "last_layers": 9}, "more layers"),
         ({"trainable": "last-layers", "last_layers": 9}, "more layers"),
+        ({"mixing": {"java": 2.0}}, "a language that is not trained"),
     ],
 )
 def test_what_a_base_cannot_is_told_before_any_work(
@@ -213,6 +216,15 @@ def test_what_a_base_cannot_is_told_before_any_work(
     with pytest.raises(ConfigError, match=said):
         train(CONFIG.model_copy(update=change), LANGUAGES, inputs, tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("change", [{"sequences_per_forward": 1}, {"gradient_checkpointing": True}, {"max_skips": 9}])
+def test_what_memory_alone_asks_for_trains_nothing_anew(
+    inputs: TrainInputs, tmp_path: Path, branches: list[Branch], change: dict[str, object]
+) -> None:
+    train(CONFIG, LANGUAGES, inputs, tmp_path)
+    train(CONFIG.model_copy(update=change), LANGUAGES, inputs, tmp_path)
+    assert len(branches) == 4
 
 
 @pytest.mark.parametrize("change", [{"branches_trainable": "all"}, {"lora_rank": 2}, {"lora_alpha": 1.0}])

@@ -20,7 +20,7 @@ from codechoir.generate.config import GenerateConfig
 from codechoir.generate.infilling import Gap, Limits, cut_first
 from codechoir.generate.models import Folders, home_language, is_oracle, load, model_ids
 from codechoir.model.checkpoint import load_tokenizer
-from codechoir.model.device import compute_device, compute_dtype
+from codechoir.model.device import compute_device, compute_dtype, memory_full_told
 from codechoir.model.engine import Engine, Request
 from codechoir.model.infilling_format import InfillingFormat, infilling_format
 from codechoir.problems import ProblemSet
@@ -160,6 +160,7 @@ def in_order(texts: Sequence[Text], config: GenerateConfig) -> list[Text]:
     return in_turn(in_seeded_order(texts, config.seed))
 
 
+@memory_full_told("lower generate.score_batch_size and generate.batch_size, or generate.held_out_tokens, and run again")
 def _run(work: _Work, folders: Folders, config: GenerateConfig, out: Path) -> dict[str, Any]:
     """Does a model's work, appending each record as it comes, and returns its figures."""
     loaded = load(work.model, folders, compute_dtype(config.precision))

@@ -215,6 +215,8 @@ def save_tensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapp
     with disk_full_told(path):
         try:
             save_file(plain, partial, dict(metadata))
+            with partial.open("rb+") as written:
+                os.fsync(written.fileno())  # else a power cut may leave the name without the bytes
             partial.replace(path)
         except SafetensorError as error:
             # The library tells the system's errors by their number in its message alone.

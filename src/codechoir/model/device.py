@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
 import torch
+
+from codechoir.errors import MemoryFullError
 
 Precision = Literal["auto", "bfloat16", "float32"]
 
@@ -31,6 +35,23 @@ def _cpu_multiplies_bfloat16() -> bool:
     except OSError:
         return False
     return re.search(r"\b(avx512_bf16|amx_bf16|svebf16|bf16)\b", text) is not None
+
+
+@contextmanager
+def memory_full_told(next_step: str) -> Iterator[None]:
+    """Turns torch's errors about memory, the device's or the CPU's, into one message. Raises MemoryFullError."""
+    try:
+        yield
+    except RuntimeError as error:
+        if isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error):
+            seen = str(error).splitlines()[0].rpartition("] ")[2]
+            raise MemoryFullError("memory has run out", seen=seen, next_step=next_step) from None
+        raise
+
+
+def peak_device_memory() -> int:
+    """The most bytes of the device's own memory that tensors have taken so far; 0 on a CPU."""
+    return torch.cuda.max_memory_allocated() if torch.cuda.is_available() else 0
 
 
 def describe_device() -> str:

@@ -13,6 +13,8 @@ from typing import Any
 
 from codechoir.errors import InputError
 
+_CHARACTERS = 8  # enough for most tokens
+_CLEAR_WORDS = 8  # a run of blanks and line ends at a cut may be parted otherwise, which is two
 _CONTROL = re.compile(r"<[|｜].*[|｜]>|▁?<(PRE|SUF|MID|EOT)>")
 
 
@@ -53,12 +55,31 @@ class TextEncoder:
         return ids
 
     def encode_start(self, text: str, num_tokens: int) -> tuple[list[int], str]:
-        """The first tokens of a text, and the whole characters that they stand for."""
-        encoding = self._text.encode(text, add_special_tokens=False)
-        ids: list[int] = encoding.ids
-        if len(ids) <= num_tokens:
-            return ids, text
-        return ids[:num_tokens], text[: encoding.offsets[num_tokens][0]]
+        """The first tokens of a text, and the whole characters that they stand for.
+
+        Of a long text no more is encoded than these need: enough that they lie clear of where it was left off.
+        """
+        size = _CHARACTERS * (num_tokens + 1)
+        while True:
+            encoding = self._text.encode(text[:size], add_special_tokens=False)
+            ids: list[int] = encoding.ids
+            if size < len(text) and (len(ids) <= num_tokens or not _is_clear(encoding.word_ids, num_tokens)):
+                size *= 4
+            elif len(ids) <= num_tokens:
+                return ids, text
+            else:
+                return ids[:num_tokens], text[: encoding.offsets[num_tokens][0]]
+
+
+def _is_clear(words: list[int | None], token: int) -> bool:
+    """Whether so many words follow a token that nothing after them changes it.
+
+    Words are encoded apart from each other, and where one ends the characters next to it say. A tokenizer that makes
+    no words, as SentencePiece's, takes a text as one.
+    """
+    last = words[-1]
+    word = words[token]
+    return word is not None and last is not None and last - word >= _CLEAR_WORDS
 
 
 def _built(settings: dict[str, Any]) -> Any:

@@ -17,10 +17,12 @@ from codechoir.artifacts import write_json
 from codechoir.errors import IncompatibleModelError
 from codechoir.model.checkpoint import Checkpoint, load_tokenizer, open_checkpoint, separator_id
 from codechoir.model.inspection import build_on_meta
+from codechoir.model.licences import carry_licence
 from codechoir.model.streaming import PlannedTensor, plan_shards, write_streaming
 from codechoir.records import read_json
 
 NEW_ROWS = "new_rows.json"
+_VERSION = 2  # of what is written
 _NOISE = 0.1  # of each column's spread
 
 
@@ -107,7 +109,7 @@ def with_infilling_tokens(base: Path, digest: str, folder: Path) -> Path:
         return base
     if (folder / "config.json").exists() and (folder / NEW_ROWS).exists():
         told: Any = read_json(folder / NEW_ROWS)
-        if told["base"] == digest:
+        if told["base"] == digest and told.get("version") == _VERSION:
             return folder
     source = open_checkpoint(base)
     tokenizer = load_tokenizer(base)
@@ -118,7 +120,8 @@ def with_infilling_tokens(base: Path, digest: str, folder: Path) -> Path:
     tensors = _vocabulary_tensors(source)
     size = max(int(source.config["vocab_size"]), rows.stop)  # a padded vocabulary has room already
     _write(source, {"vocab_size": size}, NewRows(rows, tensors), tokenizer, folder)
-    write_json(folder / NEW_ROWS, {"base": digest, "rows": [rows.start, rows.stop], "tensors": tensors})
+    made = {"version": _VERSION, "base": digest}
+    write_json(folder / NEW_ROWS, made | {"rows": [rows.start, rows.stop], "tensors": tensors})
     return folder
 
 
@@ -150,6 +153,7 @@ def _write(source: Checkpoint, changes: dict[str, int], new: NewRows, tokenizer:
     (folder / "config.json").unlink(missing_ok=True)
     (folder / NEW_ROWS).unlink(missing_ok=True)
     tokenizer.save_pretrained(folder)
+    carry_licence(source.folder, folder)
     write_streaming(folder, source.config | changes, plan_shards(planned), read, tokenizer=folder)
 
 

@@ -21,7 +21,7 @@ from codechoir.errors import InputError
 from codechoir.generate.config import GenerateConfig
 from codechoir.model.config import AnySource, HubBase
 from codechoir.planning.memory import free_memory, peak_memory
-from codechoir.recipe import Recipe
+from codechoir.recipe import Recipe, check_base
 from codechoir.records import Record
 from codechoir.train.config import TrainConfig, Way
 
@@ -50,6 +50,7 @@ class ModelTrial(Record):
     vocabulary: int
     first_memory: int  # peak before a model was loaded
     memory: int  # peak of training
+    device_memory: int  # the same of the device's own memory; 0 on a CPU
     folder_bytes: int  # of a trained model
     branch_bytes: int  # of what an expert or the universal model leaves: less where it is an adapter
     trained_parameters: int  # at most, of trunk and branches
@@ -69,21 +70,26 @@ class ModelTrial(Record):
 
 def try_models(recipe: Recipe, cache: Path, scratch: Path, texts: Texts, prompts: Texts) -> ModelTrial:
     """Tries the recipe's base in this process. Raises UserError where it is not to be had, or too large."""
+    from codechoir.model.device import memory_full_told, peak_device_memory
+
     base = _base(recipe.base, cache)
+    check_base(recipe, base)
     sizes, first_memory = _sizes(base), peak_memory()
     _check_it_fits(recipe.train, sizes, first_memory)
     tried = _Tried(base, recipe.train, sizes.vocabulary, _is_compiled(recipe, sizes))
     trunk = expert = _try_branch(tried, recipe.train.branches_trainable, scratch / "expert")
     if recipe.train.trainable != recipe.train.branches_trainable:
         trunk = _try_branch(tried, recipe.train.trainable, scratch / "trunk")
-    memory = peak_memory()
-    asked = _ask(base, recipe.generate, texts, prompts)
+    memory, device_memory = peak_memory(), peak_device_memory()
+    with memory_full_told("lower generate.score_batch_size and generate.batch_size"):
+        asked = _ask(base, recipe.generate, texts, prompts)
     return ModelTrial(
         parameters=sizes.parameters,
         feed_forward=sizes.feed_forward,
         vocabulary=sizes.vocabulary,
         first_memory=first_memory,
         memory=memory,
+        device_memory=device_memory,
         folder_bytes=trunk.folder_bytes,
         branch_bytes=expert.folder_bytes,
         trained_parameters=max(expert.trained, trunk.trained),
@@ -91,7 +97,7 @@ def try_models(recipe: Recipe, cache: Path, scratch: Path, texts: Texts, prompts
         step_seconds=expert.step_seconds,
         trunk_step_seconds=trunk.step_seconds,
         branch_seconds=expert.other_seconds,
-        tokenize_rate=_tokenize_rate(base, texts),
+        tokenize_rate=_tokenize_rate(base, recipe.train, texts),
         moment_bytes=_moment_bytes(base, recipe.compose.layers),
         router_seconds=_router_seconds(recipe, base, texts, sizes.vocabulary),
         **asked,
@@ -238,16 +244,22 @@ def _train(tried: _Tried, config: TrainConfig, num_steps: int, way: Way, folder:
     return _Branch(num_steps, steps_seconds / num_steps, other_seconds, num_bytes, trained)
 
 
-def _tokenize_rate(base: Path, texts: Texts) -> float:
+def _tokenize_rate(base: Path, config: TrainConfig, texts: Texts) -> float:
     from codechoir.model.checkpoint import load_tokenizer
     from codechoir.model.encoding import TextEncoder
+    from codechoir.model.infilling_tokens import Sentinels
+    from codechoir.train.infilling import Rates
+    from codechoir.train.packing import Writer
 
-    encoder = TextEncoder(load_tokenizer(base))
+    control = 0, Sentinels(0, 0, 0, 0)  # which tokens these are takes no time
+    lengths = config.document_tokens, config.sequence_length
+    rates = Rates(config.infilling_rate, config.infilling_spm_rate)
+    writer = Writer(TextEncoder(load_tokenizer(base)), *control, *lengths, rates)
     some = [text for each in texts.values() for text in each[:_TOKENIZED_TEXTS]] or [_NO_TEXT]
-    encoder.encode(some[0])  # the first is slower
+    writer.write(some[0], "")  # the first is slower
     began = time.monotonic()
-    num_tokens = sum(len(encoder.encode(text)) for text in some)
-    return num_tokens / (time.monotonic() - began)
+    written = [document for number, text in enumerate(some) for document in writer.write(text, str(number))]
+    return sum(len(document.tokens) for document in written) / (time.monotonic() - began)
 
 
 def _ask(base: Path, config: GenerateConfig, texts: Texts, prompts: Texts) -> dict[str, Any]:

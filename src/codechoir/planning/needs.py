@@ -119,7 +119,7 @@ def _train(recipe: Recipe, trial: ModelTrial) -> Need:
     tries = [arm.tried(config) for arm in (trunk, expert, universal) for _ in config.learning_rates if arm.num_steps]
     seconds = read / trial.tokenize_rate + (len(branches) + len(tries)) * trial.branch_seconds
     seconds += sum(arm.seconds(config, trial) for arm in (*branches, *tries))
-    apart = "" if trial.device == "cpu" else ", without the device's own"
+    apart = f", beside {trial.device_memory / MIB:,.0f} MiB of the device's own" if trial.device_memory else ""
     most = "at most, " if config.patience else ""
     tried = f", {sum(arm.num_steps for arm in tries)} more to try learning rates" if tries else ""
     checkpoints = (config.keep_checkpoints + 1) * _STATE_BYTES * trial.trained_parameters

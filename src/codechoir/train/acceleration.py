@@ -36,7 +36,10 @@ _WORTH_COMPILING = 2e12  # parameters times tokens: about two minutes on two cor
 def accelerate(model: Any, layers: nn.ModuleList, compiled: bool) -> None:
     """Readies the model for training on the device that it is on; `compiled`, where this machine can."""
     if _can_pack(model):
+        own = model.config._attn_implementation
         model.set_attn_implementation(PACKED)
+        if not _is_told_of_ends(model):
+            model.set_attn_implementation(own)
     if compiled and _can_compile(model.device.type):
         # Each shape and way has a graph; past torch's own limit of 8 for all branches layers would run uncompiled.
         torch._dynamo.config.recompile_limit = max(_MAX_GRAPHS, torch._dynamo.config.recompile_limit)
@@ -99,6 +102,20 @@ def _can_pack(model: Any) -> bool:
         and getattr(config, "attn_logit_softcapping", None) is None
         and not any(getattr(config, name, 0.0) for name in _DROPOUTS)
     )
+
+
+@torch.no_grad()
+def _is_told_of_ends(model: Any) -> bool:
+    """Whether the model's layers hand on to attention what they are told; those of StableLM and Nemotron do not."""
+    positions_BT = torch.tensor([[0, 1, 0, 1]], device=model.device)
+    ends = document_ends(model, positions_BT)
+    try:
+        model(input_ids=torch.zeros_like(positions_BT), position_ids=positions_BT, use_cache=False, **ends)
+    except KeyError as error:
+        if error.args[0] in ends:
+            return False
+        raise
+    return True
 
 
 def packed_attention(

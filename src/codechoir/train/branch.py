@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from codechoir.artifacts import Manifest, StageFolder, read_manifest
-from codechoir.model.device import compute_dtype
+from codechoir.model.device import compute_dtype, memory_full_told
 from codechoir.model.optimiser import MASTER, MasterAdamW, read_state
 from codechoir.train.acceleration import accelerate
 from codechoir.train.checkpoints import Checkpoints
@@ -41,6 +41,10 @@ class Branch:
     compiled: bool = False  # whether its layers are, where this machine can: to be the same whenever it carries on
 
 
+@memory_full_told(
+    "lower train.sequences_per_forward or set train.gradient_checkpointing, with several devices train.shard, and run "
+    "again: what is trained stays; else train fewer weights, or shorten train.sequence_length"
+)
 def train_branch(branch: Branch, config: TrainConfig, folder: StageFolder) -> dict[str, Any]:
     """Trains the branch into the begun `folder` and returns the figures for its manifest.
 

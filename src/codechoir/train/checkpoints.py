@@ -34,9 +34,9 @@ class Checkpoints:
         """The checkpoint after `step` steps."""
         return self.folder / f"step-{step:09}.safetensors"
 
-    def newest(self) -> Path | None:
-        """The last checkpoint that was written whole."""
-        return max(self.folder.glob(_PATTERN), default=None)
+    def newest_first(self) -> list[Path]:
+        """The checkpoints that were written whole."""
+        return sorted(self.folder.glob(_PATTERN), reverse=True)
 
     def save(self, step: int, tensors: Iterable[tuple[str, torch.Tensor]], progress: Mapping[str, Any]) -> None:
         """Begins to write a checkpoint; the one before it is done by then. `progress` is JSON, with `best_step`."""

@@ -11,8 +11,11 @@ from codechoir.model.config import OptimiserConfig
 Way = Literal["feed-forward", "lora", "last-layers", "all"]
 Watcher = Literal["tensorboard", "wandb"]
 
-# Change how a run is watched and carried on, not what comes out.
-UNTOLD = {"checkpoint_seconds", "keep_checkpoints", "watch"}
+# Change how a run is watched, carried on and held in memory, not what comes out (but for rounding).
+UNTOLD = {
+    *("checkpoint_seconds", "keep_checkpoints", "watch", "max_skips"),
+    *("sequences_per_forward", "gradient_checkpointing", "shard"),
+}
 BRANCHES_ONLY = {"branches_trainable", "lora_rank", "lora_alpha"}  # nothing of the trunk hangs on these
 
 
@@ -67,7 +70,7 @@ class TrainConfig(OptimiserConfig):
     spike_factor: float | None = Field(
         None, gt=1, description="a loss above so many times the mean of the last 20 is a spike; none: no loss is"
     )
-    max_skips: int = Field(5, ge=1, description="steps skipped in a row before training stops")
+    max_skips: int = Field(5, ge=1, description="steps skipped in a row at most; one more stops the training")
     gradient_checkpointing: bool = Field(
         False, description="compute activations again in the backward pass: less memory, more time"
     )
@@ -80,7 +83,7 @@ class TrainConfig(OptimiserConfig):
     checkpoint_seconds: float = Field(60, ge=0, description="a killed run loses at most so much work")
     keep_checkpoints: int = Field(1, ge=1, description="newest checkpoints kept while a branch is trained")
     watch: tuple[Watcher, ...] = Field((), description="write metrics for these as well")
-    seed: int = Field(0, description="orders documents, draws dropout and low-rank updates")
+    seed: int = Field(0, ge=0, lt=2**63, description="orders documents, draws dropout and low-rank updates")
 
     @model_validator(mode="after")
     def _validation_is_there(self) -> Self:

@@ -11,6 +11,7 @@ import io
 import math
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -20,7 +21,7 @@ import numpy as np
 import torch
 
 from codechoir.artifacts import StageFolder
-from codechoir.console import Progress
+from codechoir.console import Progress, say
 from codechoir.errors import InputError
 from codechoir.model.optimiser import MasterAdamW, learning_rate, read_state
 from codechoir.train.checkpoints import Checkpoints
@@ -79,7 +80,7 @@ def run_steps(task: Task, module: Any, optimiser: MasterAdamW) -> State:
     config, devices = task.config, task.devices
     with ExitStack() as stack:
         checkpoints = stack.enter_context(closing(Checkpoints(task.folder.path / CHECKPOINTS, config.keep_checkpoints)))
-        state = _resume(checkpoints, optimiser)
+        state = _resume(checkpoints, optimiser, devices)
         metrics = Metrics(task.folder, task.name, config.watch, state.step) if devices.is_first else None
         if metrics:
             stack.enter_context(closing(metrics))
@@ -157,7 +158,7 @@ def _note(bad: str, loss: float, state: State, task: Task) -> None:
         state.recent = [*state.recent, loss][-_SPIKE_WINDOW:]
         return
     state.skips += 1
-    if config.bad_step == "stop" or state.skips >= config.max_skips:
+    if config.bad_step == "stop" or state.skips > config.max_skips:
         raise InputError(
             f"the training of {task.name} has left the finite numbers, or its loss has leapt",
             seen=f"{bad} at step {state.step - 1}, {state.skips} in a row (policy: {config.bad_step})",
@@ -192,17 +193,34 @@ def _measure(task: Task, module: Any, state: State) -> dict[str, float | None] |
         state.best_bits, state.best_step, state.worse = mean, state.step, 0
     else:
         state.worse += 1
-        state.stopped_early = 0 < config.patience <= state.worse
+        state.stopped_early = 0 < config.patience <= state.worse and state.step < task.num_steps
     return measured
 
 
-def _resume(checkpoints: Checkpoints, optimiser: MasterAdamW) -> State:
-    newest = checkpoints.newest()
-    if newest is None:
-        return State()
-    tensors, progress = read_state(newest)
-    optimiser.restore(tensors)
-    return State(**progress | {"best_bits": progress["best_bits"] or math.inf})
+def _resume(checkpoints: Checkpoints, optimiser: MasterAdamW, devices: Devices) -> State:
+    """Goes on from the newest checkpoint, or from one before it where that is damaged. Raises InputError: all are."""
+    kept = checkpoints.newest_first()
+    devices.meet()  # all have looked before a damaged one is removed
+    for path in kept:
+        try:
+            tensors, progress = read_state(path)
+        except InputError as error:
+            if path == kept[-1]:
+                raise
+            if devices.is_first:
+                say(f"train: a checkpoint is damaged, and the one before it is taken: {error.seen}")
+        else:
+            optimiser.restore(tensors)
+            _remove_damaged(kept[: kept.index(path)], devices)
+            return State(**progress | {"best_bits": progress["best_bits"] or math.inf})
+    return State()
+
+
+def _remove_damaged(paths: Sequence[Path], devices: Devices) -> None:
+    """They would count among the newest that are kept."""
+    devices.meet()
+    for path in paths if devices.is_first else ():
+        path.unlink()
 
 
 def _save(task: Task, checkpoints: Checkpoints, optimiser: MasterAdamW, state: State) -> None:

@@ -55,18 +55,19 @@ def train(config: TrainConfig, languages: Sequence[str], inputs: TrainInputs, ou
 
     Raises IncompatibleModelError for a base that could not be composed, before any work.
     """
-    checkpoint = open_checkpoint(inputs.base)
-    family_of(checkpoint.config, inputs.base)
-    _check_it_can_be_trained(config, checkpoint.config, inputs.base)
+    check_it_can_be_trained(config, languages, inputs.base)
     run = _Run(config, languages, _with_infilling_tokens(config, inputs, out / _BASE), out)
     for name in (TRUNK, *languages, UNIVERSAL):
         run.manifests[name] = run.finish(name)
     return run.manifests
 
 
-def _check_it_can_be_trained(config: TrainConfig, base: Mapping[str, Any], where: Path) -> None:
-    """Raises at once what a branch would meet only when its turn came."""
-    known = model_config(base, where)
+def check_it_can_be_trained(config: TrainConfig, languages: Sequence[str], base: Path) -> None:
+    """Raises at once what a branch would meet only when its turn came. `base` is a model's folder."""
+    settings = open_checkpoint(base).config
+    family_of(settings, base)
+    arms(languages, config)
+    known = model_config(settings, base)
     for way in {config.trainable, config.branches_trainable}:
         check_way(way, config, known.num_hidden_layers)
     context = context_length(known)
@@ -177,9 +178,10 @@ class _Run:
             experts = [self.manifests[one].facts for one in self.languages]
             as_many = facts["tokens"] == sum(each["tokens"] for each in experts)
             all_through = not any(each["stopped_early"] for each in (facts, *experts))
+            none_skipped = not any(each["skipped_steps"] for each in (facts, *experts))
             all_kept = all(each["tokens"] == each["tokens_read"] for each in (facts, *experts))
             beside |= {
-                "data_matched": as_many and all_through and all_kept,
+                "data_matched": as_many and all_through and all_kept and none_skipped,
                 "compute_matched": facts["tokens_read"] == sum(each["tokens_read"] for each in experts),
             }
         return beside
