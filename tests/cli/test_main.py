@@ -99,9 +99,10 @@ def test_a_full_disk(error: Exception) -> None:
 
 @pytest.mark.parametrize("kind", [PermissionError, IsADirectoryError, NotADirectoryError, FileExistsError])
 def test_a_path_that_cannot_be_used(kind: type[OSError]) -> None:
-    known = as_user_error(kind(1, "why", "some/path"))
-    assert isinstance(known, InputError)
-    assert "some/path" in known.message()
+    for error in (kind(1, "why", "some/path"), OSError(errno.EROFS, "Read-only file system", "some/path")):
+        known = as_user_error(error)
+        assert isinstance(known, InputError)
+        assert "some/path" in known.message()
 
 
 @pytest.mark.parametrize(

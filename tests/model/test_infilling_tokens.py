@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -107,6 +108,25 @@ def test_new_rows_lie_about_the_mean(base: tuple[Path, int, list[str]], tmp_path
         away = (rows[257:260] - rows[:257].mean(0)).abs()
         assert bool((away <= 0.5 * rows[:257].std(0)).all())  # five of the noise's deviations
         assert len(torch.unique(rows[257:260], dim=0)) == (1 if not bool(rows[:257].any()) else 3)
+
+
+@pytest.mark.parametrize("kind", ["gpt_neox", "gpt_bigcode"])
+def test_tensors_of_other_names_get_the_rows_too(random_base: Path, tmp_path: Path, kind: str) -> None:
+    """GPT-NeoX as transformers stores it, and a decoder that was stored without its prefix."""
+    settings = GPT if kind == "gpt_bigcode" else SIZES
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **settings, vocab_size=257, eos_token_id=0))
+    (model.transformer if kind == "gpt_bigcode" else model).save_pretrained(tmp_path / "base")
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (tmp_path / "base" / name).write_bytes((random_base / name).read_bytes())
+    enlarged = load_model(with_infilling_tokens(tmp_path / "base", "one", tmp_path / "enlarged"), torch.float32)
+    before = load_model(tmp_path / "base", torch.float32)
+    for new, old in zip(layers_of(enlarged), layers_of(before), strict=True):
+        assert new.weight.shape == (260, 32)
+        assert torch.equal(new.weight[:257], old.weight)
+
+
+def layers_of(model: Any) -> tuple[Any, Any]:
+    return model.get_input_embeddings(), model.get_output_embeddings()
 
 
 def test_the_base_s_licence_goes_along(random_base: Path, tmp_path: Path) -> None:

@@ -73,6 +73,13 @@ def test_the_search_is_told_for_each_arm_once(fake: Fake) -> None:
     assert [[cell.best for cell in row.cells].index(True) for row in table.rows] == [1, 2, 0]
 
 
+def test_skipped_steps_are_told(fake: Fake) -> None:
+    add(fake, "universal", steps=1200, skipped_steps=[5, 6, 7])
+    add(fake, "python", steps=300, skipped_steps=[299])
+    (text,) = (block.text for block in section(fake).blocks if isinstance(block, Text))
+    assert text.endswith("was not sound: universal 3 of 1,200 and expert, Python 1 of 300.")
+
+
 @pytest.mark.parametrize(
     ("data", "compute", "told"),
     [

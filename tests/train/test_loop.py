@@ -20,6 +20,7 @@ from codechoir.errors import InputError, ToolMissingError
 from codechoir.train import loop
 from codechoir.train.branch import Branch, train_branch
 from codechoir.train.config import TrainConfig
+from codechoir.train.metrics import read_metrics
 from codechoir.train.validation import Rows
 
 CONFIG = TrainConfig(
@@ -148,6 +149,20 @@ def test_a_killed_run_carries_on_bit_for_bit(run: Any, random_base: Path, tmp_pa
     assert told(carried) == told(lines)
     assert again["losses"] == facts["losses"]
     assert all(torch.equal(whole[name], tensors[name]) for name in whole)
+
+
+@pytest.mark.parametrize("bad_step", ["stop", "skip"])
+def test_weights_that_give_no_finite_loss_are_no_result(run: Any, tmp_path: Path, bad_step: str) -> None:
+    """After a last update that no step has followed, or only steps that were skipped."""
+    settings = {"learning_rate": 1e30, "bad_step": bad_step, "sequences_per_step": 6 if bad_step == "skip" else 12}
+    with pytest.raises(InputError, match="out ends with weights that give no finite loss"):
+        run(**settings)
+    assert not (tmp_path / "out" / "model.safetensors").exists()
+
+
+def test_what_spoilt_lines_said_is_left_out(tmp_path: Path) -> None:
+    (tmp_path / "metrics.jsonl").write_bytes(b'{"step": 1}\n\0\0\0\n{"step": 2}\n\xff{}\n{"step": 3')
+    assert read_metrics(tmp_path) == [{"step": 1}, {"step": 2}]
 
 
 def test_tensorboard_is_told(run: Any, tmp_path: Path) -> None:

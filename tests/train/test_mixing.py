@@ -72,6 +72,12 @@ def test_a_mix_is_even_over_the_whole(counts: list[int]) -> None:
             assert order.index_N[:end][order.language_N[:end] == number].tolist() == list(range(seen))
 
 
+def test_huge_weights_are_weights() -> None:
+    huge, small = ({"python": 3 * scale, "java": scale} for scale in (5e307, 1.0))
+    told = [arms(("python", "java"), TrainConfig(trunk_sequences=10, mixing=mixing)) for mixing in (huge, small)]
+    assert told[0] == told[1]
+
+
 def test_a_weight_of_no_language() -> None:
     with pytest.raises(ConfigError, match="not trained") as caught:
         arms(NAMES[:2], config_of(mixing={"cobol": 2.0}))

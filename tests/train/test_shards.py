@@ -89,6 +89,19 @@ def test_it_is_mapped_and_small(source: Source, tmp_path: Path) -> None:
     assert shard.epochs > 1
 
 
+@pytest.mark.parametrize("name", ["tokens.npy", "positions.npy"])
+@pytest.mark.parametrize("place", [slice(0, 64), slice(-64, None)])  # its header, its last numbers
+def test_a_damaged_shard_is_written_anew(source: Source, tmp_path: Path, name: str, place: slice) -> None:
+    written = make_shards(source, WANTED, CONFIG, tmp_path)["python"]
+    tokens_NT, positions_NT = np.array(written.tokens_NT), np.array(written.positions_NT)
+    path = tmp_path / "python" / name
+    content = np.frombuffer(path.read_bytes(), np.uint8).copy()
+    content[place] ^= 1
+    path.write_bytes(content.tobytes())
+    again = make_shards(source, WANTED, CONFIG, tmp_path)["python"]
+    assert np.array_equal(again.tokens_NT, tokens_NT) and np.array_equal(again.positions_NT, positions_NT)
+
+
 def test_large_vocabularies_have_four_bytes() -> None:
     assert [shards_module._format(size) for size in (257, 65536, 65537)] == [np.uint16, np.uint16, np.uint32]
 

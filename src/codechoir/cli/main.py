@@ -80,6 +80,9 @@ def main() -> None:
         sys.exit(2)
 
 
+_UNUSABLE = (PermissionError, IsADirectoryError, NotADirectoryError, FileExistsError)
+
+
 def as_user_error(error: Exception) -> UserError | None:
     """The user's error that an exception stands for, or None for a bug."""
     if isinstance(error, UserError):
@@ -90,7 +93,7 @@ def as_user_error(error: Exception) -> UserError | None:
             seen=error,
             next_step="make room and run the same command again: it carries on from what is done",
         )
-    if isinstance(error, PermissionError | IsADirectoryError | NotADirectoryError | FileExistsError):
+    if _error_number(error) == errno.EROFS or isinstance(error, _UNUSABLE):
         return InputError("a file or folder cannot be used", seen=error, next_step="check the path and its permissions")
     return None
 

@@ -18,6 +18,7 @@ from codechoir.errors import IncompatibleModelError
 from codechoir.model.checkpoint import Checkpoint, load_tokenizer, open_checkpoint, separator_id
 from codechoir.model.inspection import build_on_meta
 from codechoir.model.licences import carry_licence
+from codechoir.model.names import names_of
 from codechoir.model.streaming import PlannedTensor, plan_shards, write_streaming
 from codechoir.records import read_json
 
@@ -126,14 +127,18 @@ def with_infilling_tokens(base: Path, digest: str, folder: Path) -> Path:
 
 
 def _vocabulary_tensors(source: Checkpoint) -> tuple[str, ...]:
-    """The names of the tensors with a row a token: of those stored, so a tied output layer is not among them."""
+    """The stored names of the tensors with a row a token; a tied output layer has none of its own."""
     model = build_on_meta(source.config, source.folder)
-    parameters = dict(model.named_parameters(remove_duplicate=False))
-    output = model.get_output_embeddings()
-    wanted = {id(parameter) for parameter in (*model.get_input_embeddings().parameters(), *output.parameters())}
-    found = tuple(name for name, value in parameters.items() if id(value) in wanted and name in source.files)
+    layers = (model.get_input_embeddings(), model.get_output_embeddings())
+    wanted = {id(parameter) for layer in layers for parameter in layer.parameters()}
+    parameters, names = dict(model.named_parameters(remove_duplicate=False)), names_of(model)
+    found = tuple(name for name in sorted(source.files) if id(parameters.get(names.of(name))) in wanted)
     if not found:
-        raise IncompatibleModelError("which tensors have a row a token could not be told", seen=source.folder)
+        raise IncompatibleModelError(
+            "which tensors have a row a token could not be told, so infilling tokens cannot be added",
+            seen=source.folder,
+            next_step="set train.infilling_rate to 0, or take a base that has such tokens",
+        )
     return found
 
 

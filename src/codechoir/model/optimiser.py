@@ -129,10 +129,10 @@ class MasterAdamW:
 
 def read_state(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     """The tensors and the progress that were saved as one file. Raises InputError where it is damaged."""
-    tensors, metadata = load_tensors(path)
     try:
+        tensors, metadata = load_tensors(path)
         return tensors, dict(json.loads(metadata["progress"]))
-    except (KeyError, ValueError, TypeError):
+    except (InputError, KeyError, ValueError, TypeError):
         raise InputError("the checkpoint is damaged", seen=path, next_step="remove it and run again") from None
 
 

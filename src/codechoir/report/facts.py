@@ -128,6 +128,7 @@ class TrainFacts(Facts):
     tokens: int | None = None
     total_tokens: int | None = None  # its trunk's tokens included
     steps: int | None = None
+    skipped_steps: tuple[int, ...] = ()
     first_loss: float | None = None
     last_loss: float | None = None
     tokens_per_second: float | None = None

@@ -49,7 +49,7 @@ def training_section(run: Run, config: ReportConfig) -> Section:
         if (figure := _loss_figure(f"losses-{name}", title, run, branches, config.curve_points))
     ]
     figures += [figure for name in run.languages if (figure := _bits_figure(name, run))]
-    blocks: list[Block] = [table, *_matched(run), *_search(run)]
+    blocks: list[Block] = [table, *_skipped(run), *_matched(run), *_search(run)]
     return Section("training", "Training", (*blocks, Figures(tuple(figures))) if figures else tuple(blocks))
 
 
@@ -84,6 +84,17 @@ def _chart(label: Label, unit: str, curves: Mapping[str, Sequence[tuple[float, f
             said.append(f"{_branch_name(branch)} from {points[0][1]:.3f} to {points[-1][1]:.3f}")
     told = Label(label.name, label.caption, "; ".join(said))
     return line_chart(told, Axes("tokens", unit), lines) if lines else None
+
+
+def _skipped(run: Run) -> Iterator[Text]:
+    """Which branches passed over bad steps: they have learned from less than they read."""
+    told = [
+        f"{_branch_name(name)} {len(branch.facts.skipped_steps):,} of {wording.count(branch.facts.steps).text}"
+        for name, branch in run.branches.items()
+        if branch.facts.skipped_steps
+    ]
+    if told:
+        yield Text(f"Steps whose update was skipped, as loss or gradient was not sound: {wording.listing(told)}.")
 
 
 def _matched(run: Run) -> Iterator[Text]:

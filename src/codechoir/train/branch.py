@@ -20,7 +20,7 @@ from codechoir.train.acceleration import accelerate
 from codechoir.train.checkpoints import Checkpoints
 from codechoir.train.config import TrainConfig, Way
 from codechoir.train.devices import join_devices, told_to_shard
-from codechoir.train.loop import CHECKPOINTS, State, Task, best_checkpoint, run_steps
+from codechoir.train.loop import CHECKPOINTS, State, Task, best_checkpoint, check_result, run_steps
 from codechoir.train.loss import PackedLoss
 from codechoir.train.metrics import TENSORBOARD, WANDB, read_metrics
 from codechoir.train.sequences import Sequences
@@ -67,6 +67,8 @@ def train_branch(branch: Branch, config: TrainConfig, folder: StageFolder) -> di
         name.removeprefix(MASTER): tensor.cpu() if devices.is_first else torch.empty(0)
         for name, tensor in optimiser.masters()
     }
+    if branch.keeps_model and not (config.patience and state.best_step):  # the best have been measured
+        check_result(task, module)
     if devices.is_first:
         if config.patience and state.best_step:
             best, _ = read_state(best_checkpoint(folder.path, state))

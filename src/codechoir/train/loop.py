@@ -35,6 +35,10 @@ from codechoir.train.validation import Rows, bits_per_byte, mean_bits
 CHECKPOINTS = "checkpoints"
 _SPIKE_WINDOW = 20
 _SPIKE_MIN = 5  # losses before one can be told from a spike
+_REMEDY = {
+    "next_step": "lower train.learning_rate, or the largest of train.learning_rates; a changed value trains every "
+    "branch anew, so give another --out to keep those that are trained"
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,8 +166,23 @@ def _note(bad: str, loss: float, state: State, task: Task) -> None:
         raise InputError(
             f"the training of {task.name} has left the finite numbers, or its loss has leapt",
             seen=f"{bad} at step {state.step - 1}, {state.skips} in a row (policy: {config.bad_step})",
-            next_step="lower train.learning_rate, or the largest of train.learning_rates; a changed value trains every "
-            "branch anew, so give another --out to keep those that are trained",
+            **_REMEDY,
+        )
+
+
+@torch.no_grad()
+def check_result(task: Task, module: Any) -> None:
+    """Raises InputError where the weights give no finite loss: no step after the last update has said so."""
+    batch = task.sequences.batch(slice(0, min(task.config.sequences_per_forward, len(task.sequences))))
+    if not len(batch.tokens_BT):
+        return
+    module.eval()
+    tensors = (batch.tokens_BT.long(), batch.positions_BT.long(), counted(batch.positions_BT))
+    loss = float(module(*(tensor.to(task.devices.device) for tensor in tensors)))
+    module.train()
+    if not math.isfinite(loss):
+        raise InputError(
+            f"the training of {task.name} ends with weights that give no finite loss", seen=f"loss {loss}", **_REMEDY
         )
 
 

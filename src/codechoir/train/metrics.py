@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,11 +52,15 @@ class Metrics:
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
-    """The whole lines of a branch's metrics, in order; a last one that a kill cut off is left out."""
+    """The whole lines of a branch's metrics, in order; one that a kill or a power cut spoilt is left out."""
     path = folder / METRICS
     if not path.exists():
         return []
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines(keepends=True) if line[-1] == "\n"]
+    lines = []
+    for line in path.read_bytes().splitlines(keepends=True):
+        with suppress(ValueError):  # neither JSON nor UTF-8
+            lines += [json.loads(line)] if line.endswith(b"\n") else []
+    return lines
 
 
 def _numbers(line: Mapping[str, Any]) -> Iterator[tuple[str, float]]:

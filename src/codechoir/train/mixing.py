@@ -8,6 +8,7 @@ them in a batch.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -78,6 +79,8 @@ def arms(languages: Sequence[str], config: TrainConfig) -> Arms:
         raise ConfigError("a weight of a language that is not trained", seen=unknown[0], allowed=", ".join(languages))
     total = config.trunk_sequences * len(languages)
     weights = [config.mixing.get(name, 1.0) for name in languages]
+    scale = math.frexp(max(weights))[1]
+    weights = [math.ldexp(weight, -scale) for weight in weights]  # the sum of huge ones would be no number
     exact = [total * weight / sum(weights) for weight in weights]
     counts = [int(share) for share in exact]
     by_remainder = sorted(range(len(languages)), key=lambda number: counts[number] - exact[number])

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -30,7 +31,8 @@ from codechoir.train.infilling import Rates
 from codechoir.train.packing import Document, Writer, fill
 from codechoir.train.validation import hold_back
 
-VERSION = 2
+VERSION = 3
+_PART_BYTES = 2**22
 _TOKENS, _POSITIONS = "tokens.npy", "positions.npy"
 _SETTINGS = (
     "sequence_length",
@@ -98,12 +100,27 @@ def make_shards(source: Source, num_sequences: Mapping[str, int], config: TrainC
             {"documents": source.documents_digest, "tokenizer": tokenizer_digest(source.tokenizer)},
         )
         with locked(out):
-            if folder.finished() is None:
+            if folder.finished() is None or not _is_sound(folder.path):
                 folder.begin()
                 texts = stream_texts(source.documents, language, "train")
                 folder.finish(_write(folder.path, texts, _writer(source.tokenizer, config), config, wanted))
         shards[language] = open_shard(folder.path)
     return shards
+
+
+def _is_sound(folder: Path) -> bool:
+    """Whether a finished shard's bytes are those that were written: a token changed would train without a word."""
+    told = read_manifest(folder).facts["checksums"]
+    return all(_checksum(folder / name) == told[name] for name in (_TOKENS, _POSITIONS))
+
+
+def _checksum(path: Path) -> int:
+    """CRC-32, which reads a gigabyte a second and more."""
+    checksum = 0
+    with path.open("rb") as file:
+        while part := file.read(_PART_BYTES):
+            checksum = zlib.crc32(part, checksum)
+    return checksum
 
 
 def tokenizer_digest(folder: Path) -> str:
@@ -150,6 +167,7 @@ def _write(folder: Path, texts: Iterable[Text], writer: Writer, config: TrainCon
         "num_infillings": num_infillings,
         "epochs": round(num_texts / len(kept), 3),
         "num_bytes": round(num_bytes),
+        "checksums": {name: _checksum(folder / name) for name in (_TOKENS, _POSITIONS)},
     }
 
 
