@@ -127,7 +127,7 @@ def _to_dense(scored: Scored) -> list[Comparison]:
 
 
 def _told(one: Comparison, scale: float, unit: str) -> str:
-    bold = "**" if not one.low <= 0 <= one.high else ""
+    bold = "**" if one.low > 0 or one.high < 0 else ""
     values = (one.difference * scale, one.low * scale, one.high * scale)
     return "{0}{1:+.2f}{2}{0} ({3:+.2f} to {4:+.2f}; {5:.2g})".format(bold, values[0], unit, *values[1:], one.p_value)
 

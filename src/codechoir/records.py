@@ -151,7 +151,7 @@ class Comparison(Record):
     high: Figure
     p_value: Figure  # two-sided, of the paired permutation test
     p_adjusted: Figure  # by Holm over the languages of model, opponent and metric; a mean stands by itself
-    detectable: Figure  # the least true difference that would be found at 5% in four of five such evaluations
+    detectable: Figure  # the least true difference that four of five such evaluations find after Holm, about
     count: int
     clusters: int
 

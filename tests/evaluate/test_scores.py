@@ -237,6 +237,24 @@ def test_one_document_has_no_interval_and_is_within_noise():
     assert math.isnan(found.p_value) and math.isnan(found.detectable)
 
 
+def test_a_language_of_one_package_leaves_the_mean_without_an_interval():
+    """Packages differ, but not within the language that has one: its own part of the doubt is not known."""
+    given = [
+        each
+        for language, count in {"cpp": 9, "java": 1}.items()
+        for model, bits in (("universal", 1.0), ("soup", 0.9))
+        for each in documents(model, language, *(bits + place / 100 for place in range(count)))
+    ]
+    scored = of(given)
+    for figure in (
+        score_of(scored, "soup", "mean", "bits_per_byte"),
+        comparison_of(scored, "soup", "universal", "mean"),
+    ):
+        assert math.isnan(figure.low) and math.isnan(figure.high)
+    assert math.isnan(comparison_of(scored, "soup", "universal", "mean").detectable)
+    assert not math.isnan(score_of(scored, "soup", "cpp", "bits_per_byte").low)
+
+
 def test_a_mean_over_languages_that_a_model_lacks_is_undefined():
     given = (
         documents("base", "cpp", 1.0, 2.0) + documents("base", "java", 1.0, 2.0) + documents("soup", "cpp", 1.0, 2.0)

@@ -13,6 +13,7 @@ from codechoir.evaluate.statistics import (
     Sums,
     detectable,
     estimate,
+    fewest_clusters,
     holm,
     paired,
     pass_at_k,
@@ -111,7 +112,7 @@ def test_undefined_is_nan():
     assert math.isnan(permutation_p(np.array([1.0]), 100, [0]))
     assert math.isnan(permutation_p(np.array([1.0, math.nan]), 100, [0]))
     assert math.isnan(standard_error(np.array([1.0])))
-    assert math.isnan(detectable(math.nan))
+    assert math.isnan(detectable(math.nan, 60))
 
 
 def enumerated(values):
@@ -241,11 +242,29 @@ def test_intervals_that_draw_problems_whole_hold_the_truth_as_often_as_they_say_
 
 
 def test_the_detectable_effect_is_found_in_four_of_five():
-    least = detectable(1.0)
+    least = detectable(1.0, 60)
     normal = NormalDist(least, 1.0)
     assert 1 - normal.cdf(1.959964) + normal.cdf(-1.959964) == pytest.approx(0.8, abs=1e-4)
     rng = np.random.default_rng(8)
     count, trials = 60, 300
-    true = detectable(1 / math.sqrt(count))
+    true = detectable(1 / math.sqrt(count), count)
     found = sum(permutation_p(rng.normal(true, 1, count) / count, 999, [n]) <= 0.05 for n in range(trials))
     assert found / trials == pytest.approx(0.8, abs=3 * math.sqrt(0.8 * 0.2 / trials))
+
+
+@pytest.mark.parametrize(("num_tests", "fewest"), [(1, 6), (4, 8)])
+def test_no_effect_is_told_where_the_test_cannot_find_any(num_tests, fewest):
+    """Of G clusters the least p is 2 / 2^G: of five 0.0625, however large the difference."""
+    assert permutation_p(np.full(fewest - 1, 1e9), 99, [0]) * num_tests > 0.05
+    assert permutation_p(np.full(fewest, 1e9), 99, [0]) * num_tests <= 0.05
+    assert math.isnan(detectable(1.0, fewest - 1, num_tests))
+    assert detectable(1.0, fewest, num_tests) == pytest.approx(
+        NormalDist().inv_cdf(1 - 0.025 / num_tests) + NormalDist().inv_cdf(0.8)
+    )
+
+
+def test_a_mean_is_no_surer_than_its_least_known_stratum():
+    assert fewest_clusters({"a": ["1", "2", "1"], "b": ["3"]}) == 1
+    assert fewest_clusters({"a": ["1", "2", "1"], "b": ["3"], "c": ["3", "4", "5"]}) == 2
+    assert fewest_clusters({"a": [], "b": ["3"]}) == 0
+    assert fewest_clusters({}) == 0

@@ -198,8 +198,8 @@ def test_a_comparison_shows_its_p_values_and_what_could_have_been_found(fake, co
     fake.comparisons = [one]
     page, text, _ = written(fake.write())
     assert "Difference: −0.0200 [−0.0300, −0.0100], p 0.025 bits per byte." in text
-    assert "A true difference of 0.0143 bits per byte would be found in four of five such evaluations." in page.text
-    assert "The least difference that is found in four of five such evaluations is 0.0143, by cell." in page.text
+    assert "A true difference of 0.0143 bits per byte is found in about four of five such evaluations." in page.text
+    assert "The least difference found in about four of five such evaluations is 0.0143, by cell." in page.text
     (table,) = (table for table in page.tables if "p by Holm" in table[0])
     cells = dict(zip(table[0], table[1], strict=True))
     assert (cells["p"], cells["p by Holm"], cells["Detectable"]) == ("0.0123", "0.0246", "0.0143")

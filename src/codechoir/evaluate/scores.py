@@ -22,6 +22,7 @@ from codechoir.evaluate.statistics import (
     Sums,
     detectable,
     estimate,
+    fewest_clusters,
     holm,
     paired,
     pass_at_k,
@@ -81,6 +82,10 @@ class _Metric:
         """The figure in each resample, shape (resamples,)."""
         weights = self._weights_of(language)
         return _mean([ratio(self.models[model][name], weights[name]) for name in self.over(language)])
+
+    def fewest_clusters(self, model: str, language: str) -> int:
+        """What the language with fewest of them has; a mean is no surer than that."""
+        return fewest_clusters({name: self.models[model][name].clusters for name in self.over(language)})
 
     def seed(self, *what: str) -> tuple[int, int]:
         """A seed of its own for everything that is drawn."""
@@ -222,9 +227,10 @@ def _scores(metric: _Metric) -> Iterator[Score]:
             have = metric.have(model, language)
             clusters = len({cluster for sums in have for cluster in sums.clusters})
             if metric.covers(model, language):
-                result = estimate(metric.value(model, language), metric.resampled(model, language), clusters)
+                fewest = metric.fewest_clusters(model, language)
+                result = estimate(metric.value(model, language), metric.resampled(model, language), fewest)
             else:
-                result = estimate(np.array([math.nan]), np.array([]), clusters)
+                result = estimate(np.array([math.nan]), np.array([]), 0)
             yield Score(
                 model=model,
                 language=language,
@@ -247,22 +253,29 @@ def _pairs(models: Sequence[str]) -> Iterator[tuple[str, str]]:
 
 
 def _compare(metric: _Metric, model: str, against: str) -> Iterator[Comparison]:
-    for language in (*metric.languages, MEAN):
-        if metric.covers(model, language) and metric.covers(against, language):
-            yield _comparison(metric, model, [against], against, language)
+    covered = [name for name in metric.languages if metric.covers(model, name) and metric.covers(against, name)]
+    for language in covered:
+        yield _comparison(metric, model, [against], against, (language, len(covered)))
+    if len(covered) == len(metric.languages):
+        yield _comparison(metric, model, [against], against, (MEAN, 1))
 
 
 def _home_advantages(metric: _Metric) -> Iterator[Comparison]:
     """Each expert against the mean of the other experts, on its own language."""
     experts = [model for model in metric.models if model.startswith(_EXPERT)]
+    found = {}
     for expert in experts:
         home = expert.removeprefix(_EXPERT)
         others = [other for other in experts if other != expert and metric.covers(other, home)]
         if others and metric.covers(expert, home):
-            yield _comparison(metric, expert, others, OTHER_EXPERTS, home)
+            found[expert] = others
+    for expert, others in found.items():
+        yield _comparison(metric, expert, others, OTHER_EXPERTS, (expert.removeprefix(_EXPERT), len(found)))
 
 
-def _comparison(metric: _Metric, model: str, others: Sequence[str], against: str, language: str) -> Comparison:
+def _comparison(metric: _Metric, model: str, others: Sequence[str], against: str, claim: tuple[str, int]) -> Comparison:
+    """`claim`: the language, and how many such comparisons are corrected for together."""
+    language, num_tests = claim
     value = metric.value(model, language) - _mean([metric.value(other, language) for other in others])
     resampled = metric.resampled(model, language) - _mean([metric.resampled(other, language) for other in others])
     clustered = paired(
@@ -272,7 +285,9 @@ def _comparison(metric: _Metric, model: str, others: Sequence[str], against: str
         ]
     )
     clusters = len(clustered.contributions)
-    result = estimate(value, resampled, clusters)
+    is_known = metric.fewest_clusters(model, language) > 1
+    result = estimate(value, resampled, clusters if is_known else 0)
+    error = standard_error(clustered.residuals) if is_known else math.nan
     p_value = permutation_p(clustered.contributions, metric.config.permutations, metric.seed(language, model, against))
     return Comparison(
         model=model,
@@ -284,7 +299,7 @@ def _comparison(metric: _Metric, model: str, others: Sequence[str], against: str
         high=result.high,
         p_value=p_value,
         p_adjusted=p_value,
-        detectable=detectable(standard_error(clustered.residuals)),
+        detectable=detectable(error, clusters, num_tests),
         count=sum(len(sums.keys) for sums in metric.have(model, language)),
         clusters=clusters,
     )

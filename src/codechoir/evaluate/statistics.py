@@ -95,6 +95,14 @@ def _connected(strata: Mapping[str, Sequence[str]]) -> list[list[str]]:
     return [names for names, _ in groups]
 
 
+def fewest_clusters(strata: Mapping[str, Sequence[str]]) -> int:
+    """The clusters of the stratum that has fewest, of those that share some all together; 0 where there is none.
+
+    A stratum with one says nothing of how far its own value may be off, and so nothing of a mean that it is part of.
+    """
+    return min((len({each for name in names for each in strata[name]}) for names in _connected(strata)), default=0)
+
+
 def _draw(rng: np.random.Generator, count: int, resamples: int) -> Floats:
     if count == 0:
         return np.zeros((resamples, 0))
@@ -110,7 +118,7 @@ def ratio(sums: Sums, weights: Floats | None = None) -> Floats:
 
 
 def estimate(value: Floats, resampled: Floats, num_clusters: int) -> Estimate:
-    """The 95% percentile interval around a value. Fewer than two clusters have no interval.
+    """The 95% percentile interval around a value. Fewer than two clusters (in any stratum) have no interval.
 
     A resample in which a stratum went empty has no value and is left out.
     """
@@ -201,12 +209,16 @@ def standard_error(residuals: Floats) -> float:
     return math.sqrt(count / (count - 1) * float((residuals**2).sum()))
 
 
-def detectable(error: float) -> float:
+def detectable(error: float, num_clusters: int, num_tests: int = 1) -> float:
     """The minimum detectable effect: (z_0.975 + z_0.8) standard errors of the paired difference, about 2.8.
 
     A true difference of this size gives p < 0.05 (two-sided) with a chance of 80%: the power analysis of Miller, arXiv
-    2411.00640, section 5, solved for the effect. Takes the normal distribution for granted, so is optimistic for few
-    clusters.
+    2411.00640, section 5, solved for the effect. Of several tests the level is the least of Holm's, 0.05 by their
+    number. Takes the normal distribution for granted, so is optimistic for few clusters; NaN for so few that the
+    sign-flip test finds no difference, however large.
     """
+    level = _LEVEL / num_tests
+    if 2.0 ** (1 - num_clusters) > level:
+        return math.nan
     normal = NormalDist()
-    return (normal.inv_cdf(1 - _LEVEL / 2) + normal.inv_cdf(_POWER)) * error
+    return (normal.inv_cdf(1 - level / 2) + normal.inv_cdf(_POWER)) * error

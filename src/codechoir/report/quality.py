@@ -53,7 +53,7 @@ def _verdict(run: Run, model: str, against: str) -> Verdict:
     mean = run.scores.comparison(model, against, MEAN, BITS)
     if mean is not None and not math.isnan(mean.detectable):
         least = wording.number(mean.detectable, wording.decimals(BITS))
-        details.append(f"A true difference of {least} bits per byte would be found in four of five such evaluations.")
+        details.append(f"A true difference of {least} bits per byte is found in about four of five such evaluations.")
     if against == "universal":
         details.append(equal_tokens(run, model))
     score, other = (run.scores.score(each, MEAN, BITS) for each in (model, against))
@@ -232,7 +232,7 @@ def _detectable(run: Run, metric: str, against: str) -> str:
     if not found:
         return ""
     ends = dict.fromkeys(wording.number(end, wording.decimals(metric)) for end in (min(found), max(found)))
-    return f" The least difference that is found in four of five such evaluations is {' to '.join(ends)}, by cell."
+    return f" The least difference found in about four of five such evaluations is {' to '.join(ends)}, by cell."
 
 
 def _plots(run: Run) -> list[Block]:
@@ -344,7 +344,10 @@ def figures_section(scores: Scores) -> Section:
             "Count",
             "Clusters",
         )
-        note = "Detectable is the least true difference that such an evaluation finds at 5% in four of five cases."
+        note = (
+            "Detectable is the least true difference that such an evaluation finds in about four of five cases, after "
+            "Holm's correction; none where so few packages or problems prove nothing."
+        )
         tables.append(Table("Every paired comparison", columns, tuple(pairs), note, collapsed=True))
     return Section("all", "Every figure", tuple(tables))
 
