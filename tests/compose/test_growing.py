@@ -12,7 +12,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from codechoir.artifacts import read_manifest
 from codechoir.compose.export.stage import ExportRequest, export
-from codechoir.compose.growing import Change, GrowInputs, grow
+from codechoir.compose.growing import Change, GrowInputs, _own_share, grow
 from codechoir.compose.moments import MOMENTS_JSON, MOMENTS_TENSORS, read_moments
 from codechoir.compose.stage import ComposeInputs, compose
 from codechoir.compose.texts import RouterTexts
@@ -111,6 +111,24 @@ def test_with_documents_of_all_languages_the_whole_model_is_that_of_composing_an
     config, expected_config = (json.loads((folder / "config.json").read_text()) for folder in (out, composed))
     assert config == expected_config
     close(load_file(out / MOMENTS_TENSORS), load_file(composed / MOMENTS_TENSORS))
+
+
+def test_a_new_expert_is_drawn_as_those_were_that_are_there(made, run, experts, composed):
+    """Toward the mean of all as trained; what is there stays, byte for byte."""
+    two = made("python", "java", own_share=0.25)
+    out, facts = run(two, Change("cpp", experts["cpp"]), None, prove=False)
+    assert facts["own_share"] == 0.25
+    trained = dict(open_checkpoint(composed).items())
+    found, before = (dict(open_checkpoint(folder).items()) for folder in (out, two))
+    names = [name for name in found if ".experts.2." in name]
+    assert names
+    for name in names:
+        own, *others = (trained[name.replace(".2.", f".{place}.")].float() for place in (2, 0, 1))
+        expected = 0.25 * own + 0.75 * (own + sum(others)) / 3
+        torch.testing.assert_close(found[name].float(), expected, rtol=2e-2, atol=2e-3)
+    assert all(torch.equal(found[name], before[name]) for name in before if ".experts." in name)
+    again, _ = run(out, Change("java"), None, out="again", prove=False)
+    assert _own_share(again) == 0.25
 
 
 def test_dropping_from_moments_needs_no_text(run, made, composed):

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
+from codechoir.errors import InputError
 from codechoir.model.checkpoint import load_model, load_tokenizer
 from codechoir.model.engine import Engine, Request
 from codechoir.model.moe import Routing, load_composed
@@ -33,6 +34,7 @@ class NextLetter:
     """A model whose next token is the one after the last, and which checks what it is given."""
 
     device = torch.device("cpu")
+    config = SimpleNamespace()
 
     def __init__(self, vocabulary=257):
         self.vocabulary, self.batches = vocabulary, []
@@ -266,6 +268,7 @@ class Wishes:
     """A model that wants the same tokens in the same order, whatever the prompt, and shows the prompts it was given."""
 
     device = torch.device("cpu")
+    config = SimpleNamespace()
 
     def __init__(self, vocabulary, *wishes):
         self.vocabulary, self.wishes, self.prompts, self.step = vocabulary, wishes, [], 0
@@ -321,3 +324,19 @@ def test_the_token_that_ends_a_middle_ends_a_completion(trunk):
     engine = Engine(NextLetter(vocabulary=end + 9), Ids(tokenizer), 2)
     (output,) = completed(engine, [Request((end - 3,), (), 9)])
     assert (output.text, output.finish, output.num_tokens) == (f"<{end - 2}><{end - 1}>", "end", 3)
+
+
+def test_a_completion_ends_where_the_model_has_no_positions_left(tokenizer):
+    model = NextLetter()
+    model.config = SimpleNamespace(max_position_embeddings=6)
+    engine = Engine(model, Ids(tokenizer), 2)
+    assert completed(engine, [Request("ab", (), 60)])[0].num_tokens == 3  # after the separator and two bytes
+    with pytest.raises(InputError, match="the prompt is too long"):
+        list(engine.complete([Request("abcdef", (), 1)]))
+
+
+def test_a_text_is_scored_as_text(model, tokenizer):
+    """What a file spells of a control token is bytes, as in training."""
+    engine, text = Engine(model, tokenizer, 1), "a<|endoftext|>b"
+    ((_, found),) = engine.log_likelihoods([text], 100)
+    assert (found.num_tokens, found.num_bytes) == (len(text), len(text))

@@ -22,6 +22,7 @@ from codechoir.documents import Text
 from codechoir.errors import ConfigError
 from codechoir.languages import GENERALIST, language
 from codechoir.model.checkpoint import separator_id
+from codechoir.model.encoding import TextEncoder
 from codechoir.model.prompt_router import BUCKETS, Fallback, PromptRouter, hashed_bags, tokens_with_letters
 
 _SHORTEST = 16  # tokens of the shortest prefix that is measured
@@ -57,12 +58,13 @@ def fit_prompt_router(
     characters = _TOKEN_CHARACTERS * config.prefix_tokens
     found = (_header(document.content[:characters]) for documents in texts.values() for document in documents)
     headers = [header for header in found if len(header) > 1]
+    encoder = TextEncoder(tokenizer)
     fit: list[_Reading] = []
     held: list[_Reading] = []
     for label, (name, documents) in enumerate(texts.items()):
         for number, document in enumerate(documents):
             for reading in _readings(document.content, name, headers, rng, characters):
-                ids = tokenizer(reading, add_special_tokens=False, verbose=False)["input_ids"]
+                ids = encoder.encode(reading)
                 length = max(1, config.prefix_tokens // rng.choice(_FIT_SHARES))
                 (held if number % 5 == 4 else fit).append(_Reading(torch.tensor(ids[:length]), label))
     words_V = tokens_with_letters(tokenizer, vocabulary)

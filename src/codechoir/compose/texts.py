@@ -15,6 +15,7 @@ from codechoir.compose.config import ComposeConfig
 from codechoir.documents import Text, in_turn, read_texts
 from codechoir.errors import InputError
 from codechoir.model.checkpoint import separator_id
+from codechoir.model.encoding import TextEncoder
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +49,8 @@ class RouterTexts:
 def first_tokens(texts: list[Text], tokenizer: Any, prefix_tokens: int) -> list[torch.Tensor]:
     """Each document's first tokens, so many and more; documents without a token are left out."""
     characters = 16 * prefix_tokens  # enough for nearly all
-    ids = [tokenizer(text.content[:characters], add_special_tokens=False)["input_ids"] for text in texts]
+    encoder = TextEncoder(tokenizer)
+    ids = [encoder.encode(text.content[:characters]) for text in texts]
     return [torch.tensor(document) for document in ids if document]
 
 
@@ -57,10 +59,10 @@ def sequences_of(texts: list[Text], tokenizer: Any, length: int) -> Iterator[tor
 
     No document is in two sequences. Each is (`length`) token ids; a document begins with the separator.
     """
-    separator = separator_id(tokenizer)
+    separator, encoder = separator_id(tokenizer), TextEncoder(tokenizer)
     rest: list[int] = []
     for text in texts:
-        rest += [separator, *tokenizer(text.content, add_special_tokens=False, verbose=False)["input_ids"]]
+        rest += [separator, *encoder.encode(text.content)]
         if len(rest) >= length:
             yield torch.tensor(rest[:length])
             rest = []

@@ -36,7 +36,7 @@ from codechoir.records import (
     write_records,
 )
 
-VERSION = 3
+VERSION = 4
 MODEL_JSON = "model.json"
 NO_SENTINELS = "its tokenizer has no infilling tokens"
 

@@ -19,8 +19,11 @@ from typing import Any
 import torch
 from torch.nn import functional
 
+from codechoir.errors import InputError
 from codechoir.model.batching import RunningBatch
 from codechoir.model.decoding import Vocabulary
+from codechoir.model.encoding import TextEncoder
+from codechoir.model.families import context_length
 from codechoir.model.moe import MoeForCausalLM
 from codechoir.model.requests import Output, Request
 from codechoir.model.sequences import SequenceInProgress, begin
@@ -50,7 +53,10 @@ class Engine:
     """A model and its tokenizer, ready to be asked. Counts tokens and seconds for throughput."""
 
     def __init__(self, model: Any, tokenizer: Any, batch_size: int) -> None:
-        self._model, self._vocabulary, self._batch_size = model, Vocabulary(tokenizer), batch_size
+        self._model, self._tokenizer, self._batch_size = model, tokenizer, batch_size
+        self._vocabulary = Vocabulary(tokenizer)
+        self._encoder: TextEncoder | None = None  # made when a text is scored
+        self._context = context_length(getattr(model.config, "dense_config", model.config)) or 2**31
         self.seconds = 0.0
         self.num_tokens = 0
 
@@ -62,7 +68,7 @@ class Engine:
     @torch.no_grad()
     def complete(self, requests: Sequence[Request]) -> Iterator[tuple[int, Output]]:
         """Yields (index of the request, output), batch by batch, longest prompts first."""
-        sequences = [begin(request, self._vocabulary, self._model) for request in requests]
+        sequences = [self._begun(request) for request in requests]
         order = sorted(range(len(sequences)), key=lambda index: -len(sequences[index].prompt))
         for start in range(0, len(order), self._batch_size):
             chosen = order[start : start + self._batch_size]
@@ -78,7 +84,8 @@ class Engine:
     ) -> Iterator[tuple[int, Likelihood]]:
         """Yields (index of the text, likelihood) of each text's first `max_tokens` tokens, given the separator token.
 
-        `experts` is for fixed routing alone. An empty text has likelihood 1.
+        `experts` is for fixed routing alone. An empty text has likelihood 1. Text is read as training reads it: what it
+        spells of control tokens are no such tokens.
         """
         beginnings = [self._beginning(text, max_tokens) for text in texts]
         order = sorted(range(len(texts)), key=lambda index: -len(beginnings[index].tokens))
@@ -90,12 +97,23 @@ class Engine:
             self.num_tokens += sum(likelihood.num_tokens for likelihood in done)
             yield from zip(chosen, done, strict=True)
 
+    def _begun(self, request: Request) -> SequenceInProgress:
+        """A request with as many tokens as its model has positions for. Raises InputError: its prompt fills them."""
+        sequence = begin(request, self._vocabulary, self._model)
+        room = self._context - len(sequence.prompt)
+        if room < 1:
+            raise InputError(
+                "the prompt is too long", seen=f"{len(sequence.prompt)} tokens", allowed=f"at most {self._context - 1}"
+            )
+        sequence.max_tokens = min(request.max_tokens, room)
+        return sequence
+
     def _beginning(self, text: str, max_tokens: int) -> _Beginning:
         """The text's first tokens, without those of a character that the limit cuts in two."""
-        tokens = self._vocabulary.encode(text)
-        if len(tokens) <= max_tokens:
+        self._encoder = self._encoder or TextEncoder(self._tokenizer)
+        tokens, kept = self._encoder.encode_start(text, max_tokens)
+        if kept == text:
             return _Beginning(tokens, len(text.encode()))
-        tokens = tokens[:max_tokens]
         while (covered := self._vocabulary.decode(tokens)).endswith("\ufffd") and not text.startswith(covered):
             tokens.pop()
         return _Beginning(tokens, len(covered.encode()))

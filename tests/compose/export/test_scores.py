@@ -53,6 +53,17 @@ def test_of_one_expert_its_own_are_told(file):
     assert rows(text)[2] == ["cpp", "0.8000 [0.0000, 1.0000]", "0.9000 [0.0000, 1.0000]"]
 
 
+def test_a_tuned_models_card_tells_its_own(file):
+    held = json.loads(file.read_text())
+    held["scores"].append(score("moe-tuned", "cpp", "bits_per_byte", 0.77, None, None))
+    file.write_text(json.dumps(held))
+    text = scores_in_words(read_card_scores(file, None, is_tuned=True), None)
+    assert rows(text)[0][1:] == ["tuned", "universal"]
+    assert rows(text)[2] == ["cpp", "0.7700", "0.9000 [0.0000, 1.0000]"]
+    assert "as many tokens" not in text
+    assert "as many tokens" in scores_in_words(read_card_scores(file, None), None)
+
+
 def test_a_file_without_the_model_or_of_another_kind_is_told(file, tmp_path):
     with pytest.raises(InputError, match="no scores of this model") as refused:
         read_card_scores(file, "java")

@@ -138,6 +138,22 @@ def test_scores_are_those_of_the_run_unless_a_file_is_named(made, tmp_path, caps
     assert not (tmp_path / "other").exists()
 
 
+def test_experts_drawn_together_have_no_scores_of_those_as_trained(made, tmp_path, capsys):
+    run = tmp_path / "run"
+    composed = shutil.copytree(made("llama")[0], run / "compose")
+    manifest = json.loads((composed / "manifest.json").read_text())
+    manifest["config"]["own_share"] = 0.75
+    (composed / "manifest.json").write_text(json.dumps(manifest))
+    (run / "recipe.yaml").write_text("")
+    (run / "evaluate").mkdir()
+    figures = {"value": 0.25, "low": 0.2, "high": 0.3, "count": 1, "clusters": 1}
+    score = {"model": "expert-java", "language": "java", "metric": "pass@1"} | figures
+    (run / "evaluate" / "scores.json").write_text(json.dumps({"scores": [score]}))
+    export(composed, ExportRequest("dense", "java", compare=False), tmp_path / "out")
+    assert "## Scores" not in (tmp_path / "out" / "README.md").read_text()
+    assert "experts were scored as trained" in capsys.readouterr().err
+
+
 def test_a_licence_text_goes_with_the_weights(made, tmp_path):
     composed = shutil.copytree(made("llama")[0], tmp_path / "model")
     (composed / "LICENSE").write_text("terms")

@@ -17,6 +17,7 @@ from codechoir.records import Score, read_json
 
 _UNIVERSAL, _MEAN = "universal", "mean"
 _COMPOSED = {"moe-prompt": "prompt routing", "moe-token-top1": "token, top-1", "moe-token-top2": "token, top-2"}
+_TUNED = {"moe-tuned": "tuned"}
 _METRICS = {"bits_per_byte": ("Bits per byte on held-out files (less is better)", 4), "pass@1": ("pass@1", 3)}
 
 
@@ -27,10 +28,13 @@ def scores_beside(model: Path) -> Path | None:
     return found if (run / "recipe.yaml").is_file() and found.is_file() else None
 
 
-def read_card_scores(path: Path, expert: str | None) -> list[Score]:
-    """The figures for the card of a composed model, or of one `expert`. Raises InputError where there are none."""
+def read_card_scores(path: Path, expert: str | None, is_tuned: bool = False) -> list[Score]:
+    """The figures for the card of a composed model, tuned or not, or of one `expert`.
+
+    Raises InputError where there are none.
+    """
     content = read_json(path)
-    wanted = {f"expert-{expert}"} if expert else _COMPOSED.keys()
+    wanted = {f"expert-{expert}"} if expert else (_TUNED if is_tuned else _COMPOSED).keys()
     try:
         scores = [Score.model_validate(each) for each in content["scores"]]
     except (ValidationError, KeyError, TypeError) as error:
@@ -50,7 +54,9 @@ def read_card_scores(path: Path, expert: str | None) -> list[Score]:
 
 def scores_in_words(scores: Sequence[Score], expert: str | None) -> str:
     """One table a metric: languages down, models across, 95% intervals in brackets."""
-    names = ({f"expert-{expert}": f"the expert for {expert}"} if expert else _COMPOSED) | {_UNIVERSAL: "universal"}
+    names = ({f"expert-{expert}": f"the expert for {expert}"} if expert else _COMPOSED | _TUNED) | {
+        _UNIVERSAL: "universal"
+    }
     tables = []
     for metric, (title, digits) in _METRICS.items():
         figures = {(each.language, each.model): each for each in scores if each.metric == metric}
@@ -63,11 +69,14 @@ def scores_in_words(scores: Sequence[Score], expert: str | None) -> str:
             cells = [_figure(figures.get((language, model)), digits) for model in models]
             lines.append(f"| {language} | {' | '.join(cells)} |")
         tables.append("\n".join(lines))
-    told = "The universal model is dense, of the same base, trained on as many tokens of all languages together."
-    return "\n\n".join([*tables, f"95% intervals in brackets. {told}"])
+    told = "The universal model is dense, of the same base"
+    if not any(each.model in _TUNED for each in scores):  # tuning has read more
+        told += ", trained on as many tokens of all languages together"
+    return "\n\n".join([*tables, f"95% intervals in brackets. {told}."])
 
 
 def _figure(score: Score | None, digits: int) -> str:
     if score is None or math.isnan(score.value):
         return "not measured"
-    return f"{score.value:.{digits}f} [{score.low:.{digits}f}, {score.high:.{digits}f}]"
+    interval = f" [{score.low:.{digits}f}, {score.high:.{digits}f}]" if math.isfinite(score.high - score.low) else ""
+    return f"{score.value:.{digits}f}{interval}"

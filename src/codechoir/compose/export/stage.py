@@ -16,11 +16,13 @@ from typing import Any, Literal
 import torch
 
 from codechoir.artifacts import (
+    MANIFEST,
     UNFINISHED,
     Manifest,
     StageFolder,
     disk_full_told,
     file_sha256,
+    read_manifest,
     state_of_folder,
     write_atomically,
 )
@@ -112,11 +114,16 @@ def export(model: Path, request: ExportRequest, out: Path) -> Manifest:
 
 def _with_scores(model: Path, request: ExportRequest) -> tuple[ExportRequest, list[Score]]:
     """The request with the scores' file, and the scores; those beside the model are left out where they do not tell."""
+    made = read_manifest(model) if (model / MANIFEST).is_file() else None
+    is_tuned = made is not None and made.stage == "tune"
     if request.scores:
-        return request, read_card_scores(request.scores, request.expert)
+        return request, read_card_scores(request.scores, request.expert, is_tuned)
+    if request.expert and made and made.config.get("own_share", 1) < 1:
+        say("export: the card is without scores: experts were scored as trained, and are composed nearer to each other")
+        return request, []
     if found := scores_beside(model):
         try:
-            return replace(request, scores=found), read_card_scores(found, request.expert)
+            return replace(request, scores=found), read_card_scores(found, request.expert, is_tuned)
         except InputError as error:
             say(f"export: the card is without scores: {error}")
     return request, []
