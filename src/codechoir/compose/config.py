@@ -47,7 +47,10 @@ class ComposeConfig(Config):
         0.7, ge=0, le=1, description="a largest probability under this takes the prompt router's fallback"
     )
     prefix_tokens: int = Field(
-        512, ge=1, description="tokens of an input that the prompt router reads and is fitted on"
+        512,
+        ge=1,
+        description="tokens of an input that the prompt router reads and is fitted on; of a prompt to complete it reads "
+        "half as many, before the cursor",
     )
     proof_tokens: int = Field(96, ge=2, description="tokens of each proof's text")
     seed: int = Field(0, description="chooses documents and prefixes")
