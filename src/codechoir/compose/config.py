@@ -49,8 +49,8 @@ class ComposeConfig(Config):
     prefix_tokens: int = Field(
         512,
         ge=1,
-        description="tokens of an input that the prompt router reads and is fitted on; of a prompt to complete it reads "
-        "half as many, before the cursor",
+        description="tokens of an input that the prompt router reads and is fitted on; of a prompt to complete it "
+        "reads half as many, before the cursor",
     )
     proof_tokens: int = Field(96, ge=2, description="tokens of each proof's text")
     seed: int = Field(0, description="chooses documents and prefixes")
