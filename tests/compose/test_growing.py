@@ -12,8 +12,9 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from codechoir.artifacts import read_manifest
 from codechoir.compose.export.stage import ExportRequest, export
-from codechoir.compose.growing import Change, GrowInputs, _own_share, grow
+from codechoir.compose.growing import Change, GrowInputs, grow
 from codechoir.compose.moments import MOMENTS_JSON, MOMENTS_TENSORS, read_moments
+from codechoir.compose.provenance import own_share
 from codechoir.compose.stage import ComposeInputs, compose
 from codechoir.compose.texts import RouterTexts
 from codechoir.errors import ConfigError, IncompatibleModelError, InputError
@@ -128,7 +129,7 @@ def test_a_new_expert_is_drawn_as_those_were_that_are_there(made, run, experts, 
         torch.testing.assert_close(found[name].float(), expected, rtol=2e-2, atol=2e-3)
     assert all(torch.equal(found[name], before[name]) for name in before if ".experts." in name)
     again, _ = run(out, Change("java"), None, out="again", prove=False)
-    assert _own_share(again) == 0.25
+    assert own_share(again) == 0.25
 
 
 def test_dropping_from_moments_needs_no_text(run, made, composed):

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from codechoir.errors import InputError
-from codechoir.model.requests import Abilities, Chunk, End, Request, Token, check, check_length, stream
+from codechoir.model.requests import Abilities, Chunk, End, Request, Token, check, room_after, stream
 
 ABLE = Abilities(("python", "cpp"), ("prompt", "token"), context=10, vocabulary=30, traces=True, max_logprobs=5)
 PLAIN = Abilities((), (), 10, 30, traces=False, max_logprobs=0, lacks=("routes by prompt",))
@@ -55,7 +55,7 @@ def test_a_refusal_tells_what_the_engine_lacks():
 @given(st.integers(0, 30))
 def test_a_prompt_leaves_room_for_a_token(num_tokens):
     if num_tokens < ABLE.context:
-        check_length(num_tokens, ABLE)
+        assert room_after(num_tokens, ABLE.context) == ABLE.context - num_tokens
     else:
         with pytest.raises(InputError, match="at most 9"):
-            check_length(num_tokens, ABLE)
+            room_after(num_tokens, ABLE.context)

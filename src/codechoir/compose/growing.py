@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from codechoir.artifacts import MANIFEST, Manifest, StageFolder, read_manifest
+from codechoir.artifacts import Manifest, StageFolder
 from codechoir.compose.compatibility import compare_vocabularies, special_token_differences
 from codechoir.compose.config import ComposeConfig
 from codechoir.compose.description import parameters
@@ -23,7 +23,7 @@ from codechoir.compose.experts import Expert, Kind, blended, open_expert
 from codechoir.compose.plan import Form, Plan, mixtral_outputs, own_outputs
 from codechoir.compose.prompt_routers import check_fallback
 from codechoir.compose.proofs import prove
-from codechoir.compose.provenance import changed
+from codechoir.compose.provenance import changed, own_share
 from codechoir.compose.refitting import Refit
 from codechoir.compose.retention import NamedRouters, retention
 from codechoir.compose.stage import random_texts, write_model
@@ -75,7 +75,7 @@ def grow(config: ComposeConfig, inputs: GrowInputs, change: Change, out: Path) -
     folder.begin()
     weights = write_model(out, checked, refit, config)
     facts: dict[str, Any] = told | {"experts": list(checked.experts), **parameters(checked)}
-    facts["own_share"] = _own_share(inputs.model)  # of experts to come, too
+    facts["own_share"] = own_share(inputs.model)  # of experts to come, too
     facts["form"] = {"name": checked.form, "why": checked.why}
     facts["made_of"] = changed(view.folder, {name: each.folder for name, each in checked.experts.items()})
     facts["token_router"], facts["prompt_router"] = refit.token_facts(), refit.prompt_facts(inputs.documents)
@@ -114,7 +114,7 @@ def plan_change(view: ComposedView, change: Change, config: ComposeConfig) -> Pl
     differences: dict[str, Mapping[str, Any]] = {}
     if change.folder is not None:
         added = _opened(view, change.name, change.folder, anchor, config)
-        experts = _drawn(experts | {change.name: added}, change.name, _own_share(view.folder), view)
+        experts = _drawn(experts | {change.name: added}, change.name, view)
         if found := special_token_differences(view.folder, change.folder):
             differences[change.name] = found
     check_fallback(list(experts), config)
@@ -125,22 +125,15 @@ def plan_change(view: ComposedView, change: Change, config: ComposeConfig) -> Pl
     return Plan(trunk, experts, layers, config.shared, form, why, _config(view, list(experts)), outputs, differences)
 
 
-def _drawn(experts: dict[str, Expert], name: str, own_share: float, view: ComposedView) -> dict[str, Expert]:
+def _drawn(experts: dict[str, Expert], name: str, view: ComposedView) -> dict[str, Expert]:
     """The experts with the new one drawn as far toward the average of all as those that were composed are to theirs.
 
     These stay as they are: their average is that of what they were as trained.
     """
     family = experts[name].trunk.family
     names = {each for layer in view.composed.layers() for each in family.feed_forward_names(layer)}
-    return experts | {name: blended(experts, own_share, names)[name]} if own_share < 1 else experts
-
-
-def _own_share(folder: Path) -> float:
-    """How much of its own each expert of a composed folder has kept; all where the folder does not say."""
-    if not (folder / MANIFEST).is_file():
-        return 1.0
-    manifest = read_manifest(folder)
-    return float(manifest.facts.get("own_share", manifest.config.get("own_share", 1.0)))
+    share = own_share(view.folder)
+    return experts | {name: blended(experts, share, names)[name]} if share < 1 else experts
 
 
 def _check_config(config: ComposeConfig) -> None:

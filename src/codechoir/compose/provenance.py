@@ -1,4 +1,4 @@
-"""What a composed model is made of: base and experts by name, with the licences that their folders tell.
+"""What a composed model is made of: base and experts by name, with the licences that their folders tell; how.
 
 In: the folders, and what a composed folder's manifest says. Out: plain values for a manifest, read back by whatever is
 made from the composed folder (a model that grows, an export).
@@ -40,6 +40,11 @@ def facts_of(folder: Path) -> dict[str, Any]:
     except (InputError, AttributeError):
         return {}
     return facts if isinstance(facts, dict) else {}
+
+
+def own_share(folder: Path) -> float:
+    """How much of its own each expert of a composed folder has kept; all where its manifest does not say."""
+    return float(facts_of(folder).get("own_share", 1.0))
 
 
 def changed(before: Path, experts: Mapping[str, Path]) -> dict[str, Any]:

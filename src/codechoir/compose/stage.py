@@ -64,6 +64,7 @@ def compose(config: ComposeConfig, inputs: ComposeInputs, out: Path) -> Manifest
     checked = plan(inputs.trunk, inputs.experts, config, fitted=inputs.documents is not None)
     folder.begin()
     facts: dict[str, Any] = {"experts": list(checked.experts), **parameters(checked)}
+    facts["own_share"] = config.own_share
     facts["form"] = {"name": checked.form, "why": checked.why}
     facts["made_of"] = made_of(checked.trunk.folder, {name: each.folder for name, each in checked.experts.items()})
     if inputs.documents is None:

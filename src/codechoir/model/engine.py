@@ -19,13 +19,12 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-from codechoir.errors import InputError
 from codechoir.model.batching import RunningBatch
 from codechoir.model.decoding import Vocabulary
 from codechoir.model.encoding import TextEncoder
 from codechoir.model.families import context_length
 from codechoir.model.moe import MoeForCausalLM
-from codechoir.model.requests import Output, Request
+from codechoir.model.requests import Output, Request, room_after
 from codechoir.model.sequences import SequenceInProgress, begin
 
 __all__ = ["Engine", "Likelihood", "Output", "Request"]
@@ -100,12 +99,7 @@ class Engine:
     def _begun(self, request: Request) -> SequenceInProgress:
         """A request with as many tokens as its model has positions for. Raises InputError: its prompt fills them."""
         sequence = begin(request, self._vocabulary, self._model)
-        room = self._context - len(sequence.prompt)
-        if room < 1:
-            raise InputError(
-                "the prompt is too long", seen=f"{len(sequence.prompt)} tokens", allowed=f"at most {self._context - 1}"
-            )
-        sequence.max_tokens = min(request.max_tokens, room)
+        sequence.max_tokens = min(request.max_tokens, room_after(len(sequence.prompt), self._context))
         return sequence
 
     def _beginning(self, text: str, max_tokens: int) -> _Beginning:

@@ -185,12 +185,11 @@ def check(request: Request, abilities: Abilities) -> None:
         _refuse_unless(not outside, "token ids", outside[:3], f"0 to {abilities.vocabulary - 1}")
 
 
-def check_length(num_prompt_tokens: int, abilities: Abilities) -> None:
-    """Refuses a prompt that leaves no room for a token. Raises InputError."""
-    if num_prompt_tokens >= abilities.context:
-        raise InputError(
-            "the prompt is too long", seen=f"{num_prompt_tokens} tokens", allowed=f"at most {abilities.context - 1}"
-        )
+def room_after(num_prompt_tokens: int, context: int) -> int:
+    """The tokens that a prompt leaves of a model's positions, one at least. Raises InputError."""
+    if num_prompt_tokens >= context:
+        raise InputError("the prompt is too long", seen=f"{num_prompt_tokens} tokens", allowed=f"at most {context - 1}")
+    return context - num_prompt_tokens
 
 
 def _refuse_unless(holds: bool, what: str, seen: object, allowed: str) -> None:

@@ -29,7 +29,7 @@ from codechoir.model.requests import (
     Failure,
     Request,
     check,
-    check_length,
+    room_after,
 )
 from codechoir.model.sequences import Progress, SequenceInProgress
 
@@ -146,8 +146,7 @@ class ContinuousEngine:
         """As `CompletionEngine` says. The prompt is tokenised and routed on the caller's thread."""
         check(request, self._abilities)
         sequence = self._backend.begin(request)
-        check_length(len(sequence.prompt), self._abilities)
-        sequence.max_tokens = min(request.max_tokens, self._abilities.context - len(sequence.prompt))
+        sequence.max_tokens = min(request.max_tokens, room_after(len(sequence.prompt), self._abilities.context))
         job = _Job(sequence, emit, self)
         with self._changed:
             if self._stopped is not None:

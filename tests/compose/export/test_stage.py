@@ -142,7 +142,7 @@ def test_experts_drawn_together_have_no_scores_of_those_as_trained(made, tmp_pat
     run = tmp_path / "run"
     composed = shutil.copytree(made("llama")[0], run / "compose")
     manifest = json.loads((composed / "manifest.json").read_text())
-    manifest["config"]["own_share"] = 0.75
+    manifest["facts"]["own_share"] = 0.75
     (composed / "manifest.json").write_text(json.dumps(manifest))
     (run / "recipe.yaml").write_text("")
     (run / "evaluate").mkdir()

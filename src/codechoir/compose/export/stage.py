@@ -16,13 +16,11 @@ from typing import Any, Literal
 import torch
 
 from codechoir.artifacts import (
-    MANIFEST,
     UNFINISHED,
     Manifest,
     StageFolder,
     disk_full_told,
     file_sha256,
-    read_manifest,
     state_of_folder,
     write_atomically,
 )
@@ -44,7 +42,7 @@ from codechoir.compose.export.scores import read_card_scores, scores_beside
 from codechoir.compose.export.source import Source, open_source
 from codechoir.compose.export.targets import Target, plan_dense, plan_mixtral, plan_own, plan_qwen2_moe
 from codechoir.compose.moments import MOMENTS_JSON, MOMENTS_TENSORS
-from codechoir.compose.provenance import recorded
+from codechoir.compose.provenance import facts_of, own_share, recorded
 from codechoir.console import say
 from codechoir.errors import ConfigError, InputError, UserError
 from codechoir.model.checkpoint import CHECKSUMS, load_tokenizer
@@ -53,7 +51,7 @@ from codechoir.model.moe import copy_modelling_files, write_routing
 from codechoir.model.streaming import SHARD_BYTES, check_room, plan_shards, verify, write_streaming
 from codechoir.records import Score
 
-VERSION = 1
+VERSION = 2
 Format = Literal["mixtral", "qwen2_moe", "gguf", "dense", "peft", "hf"]
 _PLANS: Mapping[Format, Callable[[Source, str | None], Target]] = {
     "mixtral": lambda source, _: plan_mixtral(source),
@@ -114,11 +112,10 @@ def export(model: Path, request: ExportRequest, out: Path) -> Manifest:
 
 def _with_scores(model: Path, request: ExportRequest) -> tuple[ExportRequest, list[Score]]:
     """The request with the scores' file, and the scores; those beside the model are left out where they do not tell."""
-    made = read_manifest(model) if (model / MANIFEST).is_file() else None
-    is_tuned = made is not None and made.stage == "tune"
+    is_tuned = "tuned_parameters" in facts_of(model)
     if request.scores:
         return request, read_card_scores(request.scores, request.expert, is_tuned)
-    if request.expert and made and made.config.get("own_share", 1) < 1:
+    if request.expert and own_share(model) < 1:
         say("export: the card is without scores: experts were scored as trained, and are composed nearer to each other")
         return request, []
     if found := scores_beside(model):
@@ -142,7 +139,7 @@ def _plan(source: Source, request: ExportRequest) -> _Planned:
 
 def _write(source: Source, request: ExportRequest, planned: _Planned, out: Path) -> dict[str, Any]:
     facts: dict[str, Any] = {"format": request.format, "experts": list(source.experts), "expert": request.expert}
-    facts["made_of"] = recorded(source.folder)
+    facts["made_of"], facts["own_share"] = recorded(source.folder), own_share(source.folder)
     say(f"export: writing {request.format} into {out}")
     if isinstance(planned, GgufPlan):
         check_room(out, planned.num_bytes)

@@ -14,7 +14,7 @@ from typing import Any
 
 from codechoir.artifacts import Manifest, StageFolder
 from codechoir.compose.config import TuneConfig
-from codechoir.compose.provenance import recorded
+from codechoir.compose.provenance import own_share, recorded
 from codechoir.compose.tuning.loop import Loop, Outcome, Subject, best_weights, remove_state, set_weights
 from codechoir.compose.tuning.measure import MEAN, Validation, load_facts, validate
 from codechoir.compose.tuning.texts import TuneTexts, read_tune_texts
@@ -67,6 +67,7 @@ def tune(config: TuneConfig, inputs: TuneInputs, out: Path) -> Manifest:
     del subject
     gc.collect()  # a model of transformers holds itself; what follows needs its memory
     write_tuned(composed, tuned, slices, top_k, out)
+    facts["own_share"] = own_share(inputs.model)
     if told := recorded(inputs.model):
         facts["made_of"] = told
     remove_state(out)
