@@ -44,9 +44,11 @@ def page(command: str, machine: str, recipe: Recipe, arms: Runs, beside: Runs = 
     against_best = _differences(_scored(recipe, found, best))
     total = (recipe.train.trunk_sequences + recipe.train.expert_sequences) * recipe.train.sequence_length
     part, most = recipe.generate.held_out_part.replace("-", " "), f"{recipe.generate.held_out_tokens:,}"
-    named, rows = ", ".join(f"`{name}`" for name, _ in beside), []
+    named, rows, filled = ", ".join(f"`{name}`" for name, _ in beside), [], []
     for one in found:
-        own = _differences(_scored(recipe, [one], f"{one.name}{_SEPARATOR}{UNIVERSAL}"))
+        scored = _scored(recipe, [one], f"{one.name}{_SEPARATOR}{UNIVERSAL}")
+        own = _differences(scored)
+        filled += _filled_in(one, scored)
         for model in _models(one):
             name = f"{one.name}{_SEPARATOR}{model}"
             to_own = "" if model == TUNED else own.get(name, "")  # the arm's own dense model has read less
@@ -71,7 +73,7 @@ def page(command: str, machine: str, recipe: Recipe, arms: Runs, beside: Runs = 
         "## Tokens read in all, and peak learning rates with what they were chosen from",
         table(("arm", "trunk", "experts", "universal"), (_trained(one, recipe) for one in found)),
     ]
-    if filled := [row for one in found for row in _filled_in(recipe, one)]:
+    if filled:
         parts += [
             "## Lines filled in exactly, and the difference to the arm's own dense model in points",
             table(("model", "exact", "to its own dense model"), filled),
@@ -132,9 +134,8 @@ def _told(one: Comparison, scale: float, unit: str) -> str:
     return "{0}{1:+.2f}{2}{0} ({3:+.2f} to {4:+.2f}; {5:.2g})".format(bold, values[0], unit, *values[1:], one.p_value)
 
 
-def _filled_in(recipe: Recipe, one: _Found) -> Iterable[tuple[str, str, str]]:
+def _filled_in(one: _Found, scored: Scored) -> Iterable[tuple[str, str, str]]:
     """By model of a run: the share of lines that it fills in exactly, with its interval, and the difference."""
-    scored = _scored(recipe, [one], f"{one.name}{_SEPARATOR}{UNIVERSAL}")
     differences = {each.model: _told(each, 100, "") for each in _to_dense(scored) if each.metric == EXACT_MATCH}
     for each in scored.scores:
         if each.metric == EXACT_MATCH and each.language == MEAN:

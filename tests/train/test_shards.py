@@ -37,7 +37,7 @@ def source(documents: Path, random_base: Path, tmp_path_factory: pytest.TempPath
 def expected(source: Source, config: TrainConfig, num_sequences: int) -> tuple[Any, Any, dict[str, Any]]:
     """The shard's tokens, positions and figures, from all texts in memory."""
     texts, _ = hold_back(read_texts(source.documents, "python", "train"), config.validation_documents, config.seed)
-    writer = shards_module._writer(source.tokenizer, config)
+    writer = shards_module.writer_of(source.tokenizer, config)
     orders: Any = chain([config.seed], (f"{config.seed}.{epoch}" for epoch in count(1)))
     documents = (
         document

@@ -35,6 +35,7 @@ from codechoir.console import say
 from codechoir.errors import DiskFullError, InputError, UserError
 
 _RUST_ERROR = re.compile(r"\(os error (\d+)\)")
+_UNUSABLE = (PermissionError, IsADirectoryError, NotADirectoryError, FileExistsError)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
@@ -78,9 +79,6 @@ def main() -> None:
             raise
         say(f"error: {known}")
         sys.exit(2)
-
-
-_UNUSABLE = (PermissionError, IsADirectoryError, NotADirectoryError, FileExistsError)
 
 
 def as_user_error(error: Exception) -> UserError | None:

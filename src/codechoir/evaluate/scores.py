@@ -285,9 +285,9 @@ def _comparison(metric: _Metric, model: str, others: Sequence[str], against: str
         ]
     )
     clusters = len(clustered.contributions)
-    is_known = metric.fewest_clusters(model, language) > 1
-    result = estimate(value, resampled, clusters if is_known else 0)
-    error = standard_error(clustered.residuals) if is_known else math.nan
+    fewest = metric.fewest_clusters(model, language)
+    result = estimate(value, resampled, fewest)
+    error = standard_error(clustered.residuals) if fewest > 1 else math.nan
     p_value = permutation_p(clustered.contributions, metric.config.permutations, metric.seed(language, model, against))
     return Comparison(
         model=model,

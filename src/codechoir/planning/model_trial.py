@@ -245,16 +245,11 @@ def _train(tried: _Tried, config: TrainConfig, num_steps: int, way: Way, folder:
 
 
 def _tokenize_rate(base: Path, config: TrainConfig, texts: Texts) -> float:
-    from codechoir.model.checkpoint import load_tokenizer
-    from codechoir.model.encoding import TextEncoder
     from codechoir.model.infilling_tokens import Sentinels
-    from codechoir.train.infilling import Rates
-    from codechoir.train.packing import Writer
+    from codechoir.train.shards import writer_of
 
-    control = 0, Sentinels(0, 0, 0, 0)  # which tokens these are takes no time
-    lengths = config.document_tokens, config.sequence_length
-    rates = Rates(config.infilling_rate, config.infilling_spm_rate)
-    writer = Writer(TextEncoder(load_tokenizer(base)), *control, *lengths, rates)
+    # A base may get its sentinels only when it is trained; which tokens these are takes no time.
+    writer = replace(writer_of(base, config), sentinels=Sentinels(0, 0, 0, 0))
     some = [text for each in texts.values() for text in each[:_TOKENIZED_TEXTS]] or [_NO_TEXT]
     writer.write(some[0], "")  # the first is slower
     began = time.monotonic()

@@ -13,8 +13,13 @@ Watcher = Literal["tensorboard", "wandb"]
 
 # Change how a run is watched, carried on and held in memory, not what comes out (but for rounding).
 UNTOLD = {
-    *("checkpoint_seconds", "keep_checkpoints", "watch", "max_skips"),
-    *("sequences_per_forward", "gradient_checkpointing", "shard"),
+    "checkpoint_seconds",
+    "keep_checkpoints",
+    "watch",
+    "max_skips",
+    "sequences_per_forward",
+    "gradient_checkpointing",
+    "shard",
 }
 BRANCHES_ONLY = {"branches_trainable", "lora_rank", "lora_alpha"}  # nothing of the trunk hangs on these
 

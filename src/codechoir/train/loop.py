@@ -35,10 +35,10 @@ from codechoir.train.validation import Rows, bits_per_byte, mean_bits
 CHECKPOINTS = "checkpoints"
 _SPIKE_WINDOW = 20
 _SPIKE_MIN = 5  # losses before one can be told from a spike
-_REMEDY = {
-    "next_step": "lower train.learning_rate, or the largest of train.learning_rates; a changed value trains every "
-    "branch anew, so give another --out to keep those that are trained"
-}
+_REMEDY = (
+    "lower train.learning_rate, or the largest of train.learning_rates; a changed value trains every branch anew, so "
+    "give another --out to keep those that are trained"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,23 +166,25 @@ def _note(bad: str, loss: float, state: State, task: Task) -> None:
         raise InputError(
             f"the training of {task.name} has left the finite numbers, or its loss has leapt",
             seen=f"{bad} at step {state.step - 1}, {state.skips} in a row (policy: {config.bad_step})",
-            **_REMEDY,
+            next_step=_REMEDY,
         )
 
 
 @torch.no_grad()
 def check_result(task: Task, module: Any) -> None:
     """Raises InputError where the weights give no finite loss: no step after the last update has said so."""
-    batch = task.sequences.batch(slice(0, min(task.config.sequences_per_forward, len(task.sequences))))
-    if not len(batch.tokens_BT):
+    if not len(task.sequences):
         return
+    batch = task.sequences.batch(slice(0, min(task.config.sequences_per_forward, len(task.sequences))))
     module.eval()
     tensors = (batch.tokens_BT.long(), batch.positions_BT.long(), counted(batch.positions_BT))
     loss = float(module(*(tensor.to(task.devices.device) for tensor in tensors)))
     module.train()
     if not math.isfinite(loss):
         raise InputError(
-            f"the training of {task.name} ends with weights that give no finite loss", seen=f"loss {loss}", **_REMEDY
+            f"the training of {task.name} ends with weights that give no finite loss",
+            seen=f"loss {loss}",
+            next_step=_REMEDY,
         )
 
 
@@ -219,7 +221,6 @@ def _measure(task: Task, module: Any, state: State) -> dict[str, float | None] |
 def _resume(checkpoints: Checkpoints, optimiser: MasterAdamW, devices: Devices) -> State:
     """Goes on from the newest checkpoint, or from one before it where that is damaged. Raises InputError: all are."""
     kept = checkpoints.newest_first()
-    devices.meet()  # all have looked before a damaged one is removed
     for path in kept:
         try:
             tensors, progress = read_state(path)
@@ -237,7 +238,7 @@ def _resume(checkpoints: Checkpoints, optimiser: MasterAdamW, devices: Devices) 
 
 def _remove_damaged(paths: Sequence[Path], devices: Devices) -> None:
     """They would count among the newest that are kept."""
-    devices.meet()
+    devices.meet()  # all have looked
     for path in paths if devices.is_first else ():
         path.unlink()
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import tempfile
-import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
-from codechoir.artifacts import StageFolder, disk_full_told, files_digest, locked, read_manifest
+from codechoir.artifacts import StageFolder, disk_full_told, file_sha256, files_digest, locked, read_manifest
 from codechoir.documents import Text, in_seeded_order, in_turn, stream_texts
 from codechoir.errors import InputError
 from codechoir.model.checkpoint import TOKENIZER_FILES, load_tokenizer, separator_id
@@ -32,7 +31,6 @@ from codechoir.train.packing import Document, Writer, fill
 from codechoir.train.validation import hold_back
 
 VERSION = 3
-_PART_BYTES = 2**22
 _TOKENS, _POSITIONS = "tokens.npy", "positions.npy"
 _SETTINGS = (
     "sequence_length",
@@ -103,7 +101,7 @@ def make_shards(source: Source, num_sequences: Mapping[str, int], config: TrainC
             if folder.finished() is None or not _is_sound(folder.path):
                 folder.begin()
                 texts = stream_texts(source.documents, language, "train")
-                folder.finish(_write(folder.path, texts, _writer(source.tokenizer, config), config, wanted))
+                folder.finish(_write(folder.path, texts, writer_of(source.tokenizer, config), config, wanted))
         shards[language] = open_shard(folder.path)
     return shards
 
@@ -111,16 +109,7 @@ def make_shards(source: Source, num_sequences: Mapping[str, int], config: TrainC
 def _is_sound(folder: Path) -> bool:
     """Whether a finished shard's bytes are those that were written: a token changed would train without a word."""
     told = read_manifest(folder).facts["checksums"]
-    return all(_checksum(folder / name) == told[name] for name in (_TOKENS, _POSITIONS))
-
-
-def _checksum(path: Path) -> int:
-    """CRC-32, which reads a gigabyte a second and more."""
-    checksum = 0
-    with path.open("rb") as file:
-        while part := file.read(_PART_BYTES):
-            checksum = zlib.crc32(part, checksum)
-    return checksum
+    return all(file_sha256(folder / name) == told[name] for name in (_TOKENS, _POSITIONS))
 
 
 def tokenizer_digest(folder: Path) -> str:
@@ -128,7 +117,8 @@ def tokenizer_digest(folder: Path) -> str:
     return files_digest(folder, [folder / name for name in TOKENIZER_FILES if (folder / name).exists()])
 
 
-def _writer(tokenizer_folder: Path, config: TrainConfig) -> Writer:
+def writer_of(tokenizer_folder: Path, config: TrainConfig) -> Writer:
+    """What turns texts into training's documents."""
     tokenizer = load_tokenizer(tokenizer_folder)
     rates = Rates(config.infilling_rate, config.infilling_spm_rate)
     control = separator_id(tokenizer), find_sentinels(tokenizer)
@@ -167,7 +157,7 @@ def _write(folder: Path, texts: Iterable[Text], writer: Writer, config: TrainCon
         "num_infillings": num_infillings,
         "epochs": round(num_texts / len(kept), 3),
         "num_bytes": round(num_bytes),
-        "checksums": {name: _checksum(folder / name) for name in (_TOKENS, _POSITIONS)},
+        "checksums": {name: file_sha256(folder / name) for name in (_TOKENS, _POSITIONS)},
     }
 
 

@@ -54,9 +54,8 @@ def read_card_scores(path: Path, expert: str | None, is_tuned: bool = False) -> 
 
 def scores_in_words(scores: Sequence[Score], expert: str | None) -> str:
     """One table a metric: languages down, models across, 95% intervals in brackets."""
-    names = ({f"expert-{expert}": f"the expert for {expert}"} if expert else _COMPOSED | _TUNED) | {
-        _UNIVERSAL: "universal"
-    }
+    own = {f"expert-{expert}": f"the expert for {expert}"} if expert else _COMPOSED | _TUNED
+    names = own | {_UNIVERSAL: "universal"}
     tables = []
     for metric, (title, digits) in _METRICS.items():
         figures = {(each.language, each.model): each for each in scores if each.metric == metric}
