@@ -174,6 +174,7 @@ def groups_of(sandbox):
 def test_a_cell_that_died_is_replaced(walled):
     walled.run(job(shell("true")))
     os.kill(keeper_of(walled), signal.SIGKILL)
+    walled._running._process.wait(20)  # the launcher, by which a cell is known to be up, ends after its keeper
     assert walled.run(job(shell("echo mark")))[0].marker_seen
 
 
