@@ -35,7 +35,7 @@ from codechoir.languages import GENERALIST
 from codechoir.model.checkpoint import load_tokenizer
 from codechoir.model.moe import MODEL_TYPE
 
-VERSION = 3
+VERSION = 4
 _DECIDED = {"generalist", "layers", "own_share", "top_k"}  # by the model that grows
 
 

@@ -39,7 +39,7 @@ from codechoir.model.moe import copy_modelling_files, write_routing
 from codechoir.model.prompt_router import PromptRouter
 from codechoir.model.streaming import plan_shards, write_streaming
 
-VERSION = 4
+VERSION = 5
 
 
 @dataclass(frozen=True, slots=True)

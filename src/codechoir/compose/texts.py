@@ -57,12 +57,15 @@ def first_tokens(texts: list[Text], tokenizer: Any, prefix_tokens: int) -> list[
 def sequences_of(texts: list[Text], tokenizer: Any, length: int) -> Iterator[torch.Tensor]:
     """At most one sequence a document, so that many documents are seen; short documents are joined.
 
-    No document is in two sequences. Each is (`length`) token ids; a document begins with the separator.
+    No document is in two sequences. Each is (`length`) token ids, drawn by the last document's key from all over the
+    text: files begin with licences and imports, and routers are to send what follows as well. A document begins with
+    the separator.
     """
     separator, encoder = separator_id(tokenizer), TextEncoder(tokenizer)
     rest: list[int] = []
     for text in texts:
         rest += [separator, *encoder.encode(text.content)]
         if len(rest) >= length:
-            yield torch.tensor(rest[:length])
+            start = random.Random(text.key).randrange(len(rest) - length + 1)
+            yield torch.tensor(rest[start : start + length])
             rest = []

@@ -15,21 +15,24 @@ CONFIG = TuneConfig(sequence_length=120, validation_sequences=3, steps=5, sequen
 
 
 def test_no_document_is_in_both_and_none_is_held_out(documents: Path, random_base: Path) -> None:
-    """Every sequence is the beginning of documents of the training split; the tokenizer's tokens are bytes."""
+    """Every sequence is a stretch of a document of the training split; the tokenizer's tokens are bytes."""
     tokenizer = load_tokenizer(random_base)
     texts = read_tune_texts(documents, ("python", "java"), tokenizer, CONFIG)
     assert texts.languages == ("python", "java")
     for language in texts.languages:
-        beginnings = {split: set() for split in ("train", "held_out")}
-        for split, found in beginnings.items():
-            for text in read_texts(documents, language, split):
-                found.add(tuple([separator_id(tokenizer), *tokenizer(text.content)["input_ids"]][:120]))
+        contents = {
+            split: [
+                [separator_id(tokenizer), *tokenizer(text.content)["input_ids"]]
+                for text in read_texts(documents, language, split)
+            ]
+            for split in ("train", "held_out")
+        }
         validation, training = texts.validation[language], texts.training[language]
         assert validation.shape == (3, 120) and training.shape == (10, 120)
-        rows = [{tuple(row) for row in each.tolist()} for each in (validation, training)]
-        assert not rows[0] & rows[1]
-        assert rows[0] | rows[1] <= beginnings["train"]
-        assert not (rows[0] | rows[1]) & beginnings["held_out"]
+        sources = [_sources(row, contents["train"]) for row in torch.cat([validation, training]).tolist()]
+        assert all(len(found) == 1 for found in sources)
+        assert len(set.union(*sources)) == 13
+        assert not any(_sources(row, contents["held_out"]) for row in torch.cat([validation, training]).tolist())
 
 
 def test_a_batch_has_one_sequence_of_each_language(documents: Path, random_base: Path) -> None:
@@ -48,3 +51,12 @@ def test_the_seed_chooses_what_validates(documents: Path, random_base: Path) -> 
     other = read_tune_texts(documents, ("cpp",), tokenizer, CONFIG.model_copy(update={"seed": 1}))
     assert torch.equal(one.validation["cpp"], same.validation["cpp"])
     assert not torch.equal(one.validation["cpp"], other.validation["cpp"])
+
+
+def _sources(row: list[int], documents: list[list[int]]) -> set[int]:
+    """The numbers of the documents that have the row in them."""
+    return {
+        number
+        for number, tokens in enumerate(documents)
+        if any(tokens[start : start + len(row)] == row for start in range(len(tokens) - len(row) + 1))
+    }

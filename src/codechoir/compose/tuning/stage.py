@@ -28,7 +28,7 @@ from codechoir.model.device import compute_device, compute_dtype
 from codechoir.model.moe import ROUTING_JSON, Composed, Routing, load_composed, open_composed
 from codechoir.model.routing_gap import recovered
 
-VERSION = 2
+VERSION = 3
 _CONTROLS = {"uniform": Routing.UNIFORM, "oracle": Routing.FIXED}
 
 
