@@ -9,11 +9,13 @@ import torch
 from safetensors import SafetensorError
 from safetensors import numpy as safetensors_numpy
 from safetensors import torch as safetensors_torch
-from transformers import AutoConfig
+from tokenizers import Tokenizer
+from transformers import AutoConfig, AutoTokenizer
 
 from codechoir.errors import DiskFullError, IncompatibleModelError, InputError
 from codechoir.model import checkpoint
 from codechoir.model.checkpoint import (
+    begin_folder,
     full_config,
     load_model,
     load_tensors,
@@ -261,6 +263,31 @@ def test_a_folder_without_a_tokenizer_is_told(copy):
         (copy / name).unlink(missing_ok=True)
     with pytest.raises(InputError, match="no tokenizer"):
         load_tokenizer(copy)
+
+
+@pytest.mark.parametrize("model_type", ["llama", "gpt_bigcode", "starcoder2", "codechoir_moe"])
+@pytest.mark.parametrize("named", ["GPT2Tokenizer", "GPT2TokenizerFast", None])
+def test_a_tokenizer_is_its_file_whatever_class_is_named(copy, tmp_path, named, model_type):
+    """The file parts digits before it merges them, as SmolLM2's does; GPT-2's class knows no such rule."""
+    told = json.loads((copy / "tokenizer.json").read_text())
+    told["model"]["vocab"]["10"] = len(told["model"]["vocab"])
+    told["model"]["merges"] = [["1", "0"]]
+    told["pre_tokenizer"] = {
+        "type": "Sequence",
+        "pretokenizers": [{"type": "Digits", "individual_digits": True}, told["pre_tokenizer"]],
+    }
+    (copy / "tokenizer.json").write_text(json.dumps(told))
+    settings = json.loads((copy / "tokenizer_config.json").read_text())
+    (copy / "tokenizer_config.json").write_text(json.dumps(settings | {"tokenizer_class": named}))
+    config = json.loads((copy / "config.json").read_text()) | {"model_type": model_type}
+    (copy / "config.json").write_text(json.dumps(config))
+    written = tmp_path / "written"
+    begin_folder(written, copy)
+    expected = Tokenizer.from_file(str(copy / "tokenizer.json")).encode("x = 10").ids
+    assert len(expected) == 6
+    for tokenizer in (load_tokenizer(copy), load_tokenizer(written), AutoTokenizer.from_pretrained(written)):
+        assert tokenizer("x = 10", add_special_tokens=False)["input_ids"] == expected
+        assert tokenizer.eos_token == "<|endoftext|>"
 
 
 @pytest.mark.parametrize(

@@ -27,9 +27,12 @@ INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
 CHECKSUMS = "checksums.json"
 ADAPTER_CONFIG = "adapter_config.json"  # PEFT's
+_TOKENIZER = "tokenizer.json"
+_TOKENIZER_CONFIG = "tokenizer_config.json"
+_PLAIN_TOKENIZERS = ("PreTrainedTokenizerFast", "TokenizersBackend")  # two names of the class that takes the file as is
 TOKENIZER_FILES = (
-    "tokenizer.json",
-    "tokenizer_config.json",
+    _TOKENIZER,
+    _TOKENIZER_CONFIG,
     "special_tokens_map.json",
     "added_tokens.json",
     "vocab.json",
@@ -206,6 +209,17 @@ def begin_folder(folder: Path, tokenizer: Path) -> None:
         for name in TOKENIZER_FILES:
             if (tokenizer / name).exists() and folder != tokenizer:
                 shutil.copyfile(tokenizer / name, folder / name)
+        _name_plain_tokenizer(folder)
+
+
+def _name_plain_tokenizer(folder: Path) -> None:
+    """Has transformers read the folder's tokenizer as `load_tokenizer` does."""
+    if not (folder / _TOKENIZER).exists():
+        return
+    place = folder / _TOKENIZER_CONFIG
+    settings = read_json(place) if place.exists() else {}
+    if isinstance(settings, dict) and settings.get("tokenizer_class") not in _PLAIN_TOKENIZERS:
+        write_json(place, settings | {"tokenizer_class": _PLAIN_TOKENIZERS[0]})
 
 
 def save_tensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str]) -> None:
@@ -312,11 +326,16 @@ def full_config(checkpoint: Checkpoint) -> dict[str, Any]:
 
 
 def load_tokenizer(folder: Path) -> Any:
-    """The folder's tokenizer. Raises InputError where it has none."""
-    from transformers import AutoTokenizer
+    """The folder's tokenizer: its tokenizer.json as it stands, where it has one. Raises InputError where it has none.
 
+    Classes named after a family (GPT2Tokenizer) build their own from the vocabulary, in some model types alone, and
+    lose rules that the file has, as SmolLM2's for digits.
+    """
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+    chosen = PreTrainedTokenizerFast if (folder / _TOKENIZER).exists() else AutoTokenizer
     try:
-        return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        return chosen.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise InputError("the model folder has no tokenizer", seen=f"{folder}: {str(error).splitlines()[0]}") from None
 
