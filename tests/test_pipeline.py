@@ -159,3 +159,11 @@ def test_several_processes_share_only_training(run: Path, codechoir, tiny: list[
     done = codechoir(*tiny, "--out", run, *stages, env={"WORLD_SIZE": "2"})
     assert done.code == 2
     assert "only training is shared" in done.stderr and "--only train" in done.stderr
+
+
+def test_a_prompt_that_is_too_long_is_told_before_anything_is_done(tmp_path: Path, codechoir, tiny: list[str]) -> None:
+    row = {"name": "long", "language": "py", "prompt": "x" * 3000, "stop_tokens": ["\n"], "tests": ""}
+    (tmp_path / "py.json").write_text(json.dumps([row]))
+    told = codechoir(*tiny, "--out", tmp_path / "run", "--set", f"problems.source={tmp_path / 'py.json'}").refusal()
+    assert "python long: 3001 tokens" in told
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {"recipe.yaml"}

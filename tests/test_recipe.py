@@ -107,6 +107,7 @@ def test_a_recipe_needs_only_a_name_and_sources(small: Path) -> None:
         ("generate.score=[moe]", "not allowed", "'moe-prompt'"),
         ("base={kind: magic}", "not allowed", "'wheel'"),
         ("curate=null", "not allowed", "curate"),
+        ("evaluate.pass_k=[1, 2]", "not allowed", "at most generate.num_samples, which is 1"),
     ],
 )
 def test_what_is_refused(small: Path, override: str, what: str, said: str) -> None:
@@ -117,6 +118,13 @@ def test_what_is_refused(small: Path, override: str, what: str, said: str) -> No
     assert said in message
     assert override.partition("=")[0].split(".")[0] in message
     assert str(small) in message
+
+
+@pytest.mark.parametrize("more", [["generate.num_samples=5"], ["generate.complete=[]"]])
+def test_a_pass_k_is_allowed_where_the_samples_suffice_or_nothing_is_completed(small: Path, more: list[str]) -> None:
+    assert load_recipe(small, ["evaluate.pass_k=[1, 5]", *more]).evaluate.pass_k == (1, 5)
+    with pytest.raises(ConfigError, match=r"which is 4(?s:.*)see `codechoir recipe show`"):
+        load_recipe(small, ["evaluate.pass_k=[5, 1]", "generate.num_samples=4"])
 
 
 def test_a_missing_recipe(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from codechoir.data.stage import curate
 from codechoir.errors import ConfigError
 from codechoir.evaluate.stage import evaluate
 from codechoir.generate.models import Folders
+from codechoir.generate.prompts import check_prompts
 from codechoir.generate.stage import GenerateInputs, generate
 from codechoir.model.sources import prepare
 from codechoir.problems import ProblemSet, load_problems
@@ -70,6 +71,8 @@ def _run_stages(recipe: Recipe, out: Path, cache: Path, only: Collection[Stage])
     base = prepare(recipe.base, cache) if {Stage.TRAIN, Stage.GENERATE} & set(only) else None
     if base:
         check_base(recipe, base.folder)
+        if problems and Stage.GENERATE in only and recipe.generation.complete:
+            check_prompts(problems.problems, base.folder)
 
     if Stage.CURATE in only:
         _announce(Stage.CURATE)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, Field, field_validator
+from pydantic import BaseModel, Field, ValidationInfo, field_validator
 
 from codechoir.compose.config import ComposeConfig, TuneConfig
 from codechoir.config import Config, load_config
@@ -54,6 +54,16 @@ class Recipe(Config):
             raise ValueError(f"distinct languages of {', '.join(LANGUAGES)}")
         return languages
 
+    @field_validator("evaluate")
+    @classmethod
+    def _samples_suffice(cls, evaluate: EvaluateConfig, info: ValidationInfo) -> EvaluateConfig:
+        generate = info.data.get("generate")  # none where it is itself refused
+        if generate and generate.complete and max(evaluate.pass_k, default=0) > generate.num_samples:
+            raise ValueError(
+                f"pass_k of at most generate.num_samples, which is {generate.num_samples}: lower one or raise the other"
+            )
+        return evaluate
+
 
 def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     """Reads a recipe and applies `key.path=value` overrides. Raises ConfigError or InputError."""
@@ -65,6 +75,7 @@ def check_base(recipe: Recipe, base: Path) -> None:
 
     Raises ConfigError, IncompatibleModelError, ToolMissingError.
     """
+    from codechoir.compose.texts import check_length
     from codechoir.model.checkpoint import model_config, open_checkpoint
     from codechoir.model.families import context_length
     from codechoir.train.stage import check_it_can_be_trained
@@ -84,10 +95,7 @@ def check_base(recipe: Recipe, base: Path) -> None:
         ("generate.held_out_tokens", recipe.generate.held_out_tokens, context and context - 1),  # after a separator
     )
     for name, length, most in lengths:
-        if most is not None and length > most:
-            raise ConfigError(
-                "the base has no positions for so much text", seen=f"{name} {length}", allowed=f"at most {most}"
-            )
+        check_length(name, length, most)
 
 
 def resolved(recipe: Recipe) -> str:

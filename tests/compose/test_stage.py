@@ -191,6 +191,18 @@ def test_models_that_do_not_fit_leave_the_folder_as_it_was(compose_config, compo
     assert sorted(path.name for path in fresh.iterdir()) == before
 
 
+@pytest.mark.parametrize(("key", "fitted"), [("sequence_length", True), ("proof_tokens", False)])
+def test_text_longer_than_the_models_positions_leaves_the_folder_as_it_was(
+    compose_config, compose_inputs, fresh, key, fitted
+):
+    before = sorted(path.name for path in fresh.iterdir())
+    inputs = compose_inputs if fitted else replace(compose_inputs, documents=None)
+    with pytest.raises(ConfigError, match="no positions for so much text") as refused:
+        compose(compose_config.model_copy(update={key: 2049}), inputs, fresh)
+    assert (refused.value.seen, refused.value.allowed) == (f"compose.{key} 2049", "at most 2048")
+    assert sorted(path.name for path in fresh.iterdir()) == before
+
+
 @pytest.mark.parametrize(("num_files", "length"), [(4, 100), (20, 1)])
 def test_too_little_text_is_told(compose_config, compose_inputs, documents, tmp_path, num_files, length):
     shutil.copytree(documents, tmp_path / "documents")

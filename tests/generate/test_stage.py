@@ -19,6 +19,7 @@ from codechoir.artifacts import read_manifest
 from codechoir.compose.config import ComposeConfig
 from codechoir.compose.stage import ComposeInputs, compose
 from codechoir.documents import DOCUMENT_SCHEMA, Text, read_texts, write_parquet
+from codechoir.errors import InputError
 from codechoir.evaluate.given import find
 from codechoir.generate import stage
 from codechoir.generate.config import GenerateConfig
@@ -178,6 +179,14 @@ def test_routes_are_recorded(out: Path) -> None:
             assert sum(record.route.values()) == pytest.approx(1, abs=1e-3)
     assert all(not record.route for record in likelihoods(out, "soup", "cpp").values())
     assert {route for record in likelihoods(out, "moe-prompt", "cpp").values() for route in record.route} == {"cpp"}
+
+
+def test_a_prompt_that_is_too_long_is_told_before_anything_is_done(inputs: GenerateInputs, tmp_path: Path) -> None:
+    long = Problem(name="long", language="java", prompt="x" * 3000, tests="", stop_tokens=())
+    problems = ProblemSet({"java": (long,)}, {}, "long")
+    with pytest.raises(InputError, match="java long: 3001 tokens"):
+        generate(CONFIG, LANGUAGES, replace(inputs, problems=problems), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_the_facts(out: Path) -> None:

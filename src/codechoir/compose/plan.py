@@ -18,9 +18,12 @@ from codechoir.compose.compatibility import compare_vocabularies, special_token_
 from codechoir.compose.config import ComposeConfig, Shared
 from codechoir.compose.experts import Expert, blended, generalist, open_expert
 from codechoir.compose.prompt_routers import check_fallback
+from codechoir.compose.texts import check_length
 from codechoir.compose.trunk import Trunk, open_trunk
 from codechoir.errors import ConfigError, IncompatibleModelError
 from codechoir.languages import GENERALIST
+from codechoir.model.checkpoint import model_config
+from codechoir.model.families import context_length
 from codechoir.model.inspection import build_on_meta
 from codechoir.model.moe import (
     composed_config,
@@ -103,7 +106,7 @@ class Plan:
 
 
 def plan(trunk: Path, experts: Mapping[str, Path], config: ComposeConfig | None = None, *, fitted: bool = True) -> Plan:
-    """Opens and compares all models by their headers. Raises IncompatibleModelError.
+    """Opens and compares all models by their headers. Raises IncompatibleModelError, and ConfigError for wrong choices.
 
     Where the routers will not be `fitted`, every token goes to all experts: the written top-k is their number.
     """
@@ -111,6 +114,11 @@ def plan(trunk: Path, experts: Mapping[str, Path], config: ComposeConfig | None 
     if len(experts) + config.generalist < 2:
         raise IncompatibleModelError("a composed model needs at least two experts", seen=", ".join(experts) or "none")
     base = open_trunk(trunk)
+    context = context_length(model_config(base.config, trunk))
+    if fitted:
+        check_length("compose.sequence_length", config.sequence_length, context)
+    elif config.prove:
+        check_length("compose.proof_tokens", config.proof_tokens, context)
     opened = {language: open_expert(language, folder, base) for language, folder in experts.items()}
     if config.generalist:
         opened[GENERALIST] = generalist(base)

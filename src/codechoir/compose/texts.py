@@ -13,7 +13,7 @@ import torch
 
 from codechoir.compose.config import ComposeConfig
 from codechoir.documents import Text, in_turn, read_texts
-from codechoir.errors import InputError
+from codechoir.errors import ConfigError, InputError
 from codechoir.model.checkpoint import separator_id
 from codechoir.model.encoding import TextEncoder
 
@@ -44,6 +44,17 @@ class RouterTexts:
             )
         num_fit = min(config.fit_sequences, len(sequences) - 1)
         return cls(torch.stack(sequences[:num_fit]), torch.stack(sequences[num_fit:]), prompts)
+
+
+def check_length(name: str, length: int, most: int | None) -> None:
+    """Raises ConfigError where a model has positions for fewer tokens than a recipe's key `name` asks for."""
+    if most is not None and length > most:
+        raise ConfigError(
+            "the model has no positions for so much text",
+            seen=f"{name} {length}",
+            allowed=f"at most {most}",
+            next_step=f"lower {name}; a stage's own command takes it as --set {name.rpartition('.')[2]}",
+        )
 
 
 def first_tokens(texts: list[Text], tokenizer: Any, prefix_tokens: int) -> list[torch.Tensor]:

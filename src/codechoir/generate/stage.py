@@ -19,6 +19,7 @@ from codechoir.documents import Text, in_seeded_order, in_turn, read_texts
 from codechoir.generate.config import GenerateConfig
 from codechoir.generate.infilling import Gap, Limits, cut_first
 from codechoir.generate.models import Folders, home_language, is_oracle, load, model_ids
+from codechoir.generate.prompts import check_prompts
 from codechoir.model.checkpoint import load_tokenizer
 from codechoir.model.device import compute_device, compute_dtype, memory_full_told
 from codechoir.model.engine import Engine, Request
@@ -75,15 +76,17 @@ class _HeldOut:
 
 
 def generate(config: GenerateConfig, languages: Sequence[str], inputs: GenerateInputs, out: Path) -> Manifest:
-    """Runs what is not yet done under `out` and returns the manifest."""
+    """Runs what is not yet done under `out` and returns the manifest. Raises InputError for too long a prompt."""
     settings = config.model_dump(mode="json", exclude={"batch_size", "score_batch_size"}) | {
         "languages": list(languages)
     }
     folder = StageFolder(out, "generate", VERSION, settings, inputs.digests)
     if finished := folder.finished():
         return finished
-    folder.begin()
     scored, completed = model_ids(config.score, languages), model_ids(config.complete, languages)
+    for tokenizer in dict.fromkeys(map(inputs.folders.tokenizer, completed)):  # a model's whole folder
+        check_prompts(inputs.problems.problems, tokenizer)
+    folder.begin()
     asked = _asked_to_infill(config, languages, inputs.folders)
     forms = {model: form for model, form in asked.items() if form}
     # one form serves all of them: where the base's tokenizer has infilling tokens, the trunk's is the same

@@ -196,6 +196,9 @@ def test_bad_input(tuned: Tuned, composed: Path, trunk: Path, documents: Path, t
     with pytest.raises(ConfigError, match="more experts a token than there are") as caught:
         tuned(top_k=4)
     assert caught.value.allowed == "1 to 3"
+    with pytest.raises(ConfigError, match="no positions for so much text") as longer:
+        tuned(sequence_length=2049)
+    assert (longer.value.seen, longer.value.allowed) == ("tune.sequence_length 2049", "at most 2048")
     shutil.copytree(documents / "python", tmp_path / "some" / "python")
     with pytest.raises(InputError, match="no documents of this language") as missing:
         tuned(given=tmp_path / "some")

@@ -15,6 +15,7 @@ from typing import Any
 from codechoir.artifacts import Manifest, StageFolder
 from codechoir.compose.config import TuneConfig
 from codechoir.compose.provenance import own_share, recorded
+from codechoir.compose.texts import check_length
 from codechoir.compose.tuning.loop import Loop, Outcome, Subject, best_weights, remove_state, set_weights
 from codechoir.compose.tuning.measure import MEAN, Validation, load_facts, validate
 from codechoir.compose.tuning.texts import TuneTexts, read_tune_texts
@@ -23,8 +24,9 @@ from codechoir.compose.tuning.writing import Slice, tuned_slices, write_tuned
 from codechoir.console import say
 from codechoir.errors import ConfigError, InputError
 from codechoir.languages import GENERALIST
-from codechoir.model.checkpoint import load_tokenizer
+from codechoir.model.checkpoint import load_tokenizer, model_config
 from codechoir.model.device import compute_device, compute_dtype
+from codechoir.model.families import context_length
 from codechoir.model.moe import ROUTING_JSON, Composed, Routing, load_composed, open_composed
 from codechoir.model.routing_gap import recovered
 
@@ -45,7 +47,7 @@ def tune(config: TuneConfig, inputs: TuneInputs, out: Path) -> Manifest:
     """Tunes into `out` and returns the manifest.
 
     Raises InputError for a folder that is not composed, too little text, or a loss that is not finite; ConfigError for
-    more experts a token than there are.
+    more experts a token than there are, or longer sequences than the model has positions for.
     """
     if out.resolve() == inputs.model.resolve():
         raise InputError("a model is not tuned in its own folder", seen=out, next_step="give another --out")
@@ -55,6 +57,8 @@ def tune(config: TuneConfig, inputs: TuneInputs, out: Path) -> Manifest:
         return finished
     composed = _open(inputs.model)
     top_k = _top_k(composed, config)
+    context = context_length(model_config(composed.dense_config, inputs.model))
+    check_length("tune.sequence_length", config.sequence_length, context)
     languages = [name for name in composed.experts if name != GENERALIST]
     texts = read_tune_texts(inputs.documents, languages, load_tokenizer(inputs.model), config)
     folder.begin()
