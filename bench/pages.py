@@ -1,4 +1,4 @@
-"""What all benchmarks have alike: a command that writes a page, and the page's tables, verdicts, machine in words."""
+"""What all benchmarks have alike: a program that writes a page, and the page's tables, verdicts, machine in words."""
 
 from __future__ import annotations
 
@@ -7,8 +7,12 @@ import os
 import platform
 import shlex
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import NoReturn
+
+from codechoir.cli.main import as_user_error
+from codechoir.console import say
 
 
 def page_parser(name: str, description: str | None) -> argparse.ArgumentParser:
@@ -23,6 +27,18 @@ def command_given(name: str) -> str:
     given = sys.argv[1:]
     is_make = len(given) == 2 and given[0] == "--out"
     return f"make bench-{name}" if is_make else shlex.join(["python", "-m", f"bench.{name}", *given])
+
+
+def run_program(main: Callable[[], int]) -> NoReturn:
+    """Runs a benchmark's command and exits; a user's error is one message and code 2, as `codechoir` has it."""
+    try:
+        sys.exit(main())
+    except Exception as error:
+        known = as_user_error(error)
+        if known is None:
+            raise
+        say(f"error: {known}")
+        sys.exit(2)
 
 
 def write_page(text: str, out: Path | None) -> None:

@@ -15,13 +15,18 @@ from itertools import groupby
 from pathlib import Path
 
 from bench.arms.arms import Arm, arms
-from bench.arms.page import page
-from bench.pages import command_given, machine, page_parser, write_page
+from bench.arms.page import Runs, is_finished, page
+from bench.pages import command_given, machine, page_parser, run_program, write_page
+from codechoir.errors import ConfigError, InputError
 from codechoir.recipe import load_recipe
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs what is missing and writes the page."""
+    """Runs what is missing and writes the page.
+
+    Raises:
+        UserError: before anything runs, if the recipe, a name of `--only` or a folder of `--beside` cannot be used.
+    """
     parser = page_parser("arms", __doc__)
     parser.add_argument("recipe", type=Path, help="its trunk's and its expert's sequences together are every arm's")
     parser.add_argument("--set", action="append", default=[], dest="overrides", help="KEY=VALUE, as for codechoir run")
@@ -34,15 +39,52 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     recipe = load_recipe(options.recipe, options.overrides)
     told = [str(options.recipe), *(f"--set={each}" for each in options.overrides)]
-    chosen = [arm for arm in arms(recipe) if not options.only or arm.name in options.only]
+    chosen = _chosen(arms(recipe), options.only)
+    runs = [(arm.name, options.work / arm.folder) for arm in chosen]
+    beside = _beside(options.beside, [name for name, _ in runs])
     _codechoir([*told, "--only=curate", f"--out={options.work / 'curated'}"], 1)
     groups = [list(group) for _, group in groupby(chosen, key=lambda arm: arm.train)]
     with ThreadPoolExecutor(options.jobs) as pool:
         list(pool.map(lambda group: _run(group, told, options.work, options.jobs), groups))
-    runs = [(arm.name, options.work / arm.folder) for arm in chosen]
-    text = page(command_given("arms"), machine(), recipe, runs, [(path.name, path) for path in options.beside])
-    write_page(text, options.out)
+    write_page(page(command_given("arms"), machine(), recipe, runs, beside), options.out)
     return 0
+
+
+def _chosen(every: Sequence[Arm], names: Sequence[str] | None) -> list[Arm]:
+    """The arms of these names, or all."""
+    known = [arm.name for arm in every]
+    for name in names or known:
+        if name not in known:
+            raise ConfigError(
+                "--only names an arm that this recipe does not have",
+                seen=name,
+                allowed="; ".join(known),
+                next_step="give --only names from these, each in quotes, or leave it out to run all",
+            )
+    return [arm for arm in every if not names or arm.name in names]
+
+
+def _beside(folders: Sequence[Path], taken: Sequence[str]) -> Runs:
+    """The finished runs to compare with, each called as its folder is."""
+    found: dict[str, Path] = {}
+    for folder in folders:
+        name = folder.absolute().name
+        if not is_finished(folder):
+            raise InputError(
+                "--beside was given a folder that is no finished run: it has no generate/manifest.json",
+                seen=folder,
+                allowed="folders of runs whose generate stage is finished",
+                next_step="finish that run with `codechoir run`, or leave the folder out",
+            )
+        if name in found or name in taken:
+            raise InputError(
+                "two runs of the page would have the same name, and a folder of --beside is called by its last part",
+                seen=f"{found[name]} and {folder}" if name in found else f"the arm {name!r} and {folder}",
+                allowed="folders whose last parts differ from each other and from the arms' names",
+                next_step="rename one of the folders, or leave it out",
+            )
+        found[name] = folder
+    return list(found.items())
 
 
 def _run(group: Sequence[Arm], told: Sequence[str], work: Path, jobs: int) -> None:
@@ -65,8 +107,11 @@ def _linked(finished: Path, place: Path) -> None:
 def _codechoir(arguments: Sequence[str], jobs: int) -> None:
     threads = str(max(1, len(os.sched_getaffinity(0)) // jobs))
     command = [sys.executable, "-m", "codechoir", "run", *arguments]
-    subprocess.run(command, check=True, env={"OMP_NUM_THREADS": threads} | os.environ)
+    done = subprocess.run(command, check=False, env={"OMP_NUM_THREADS": threads} | os.environ)
+    if done.returncode == 2:  # a user's error, of which codechoir has told
+        sys.exit(2)
+    done.check_returncode()
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_program(main)

@@ -6,6 +6,7 @@ packages.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from codechoir.evaluate.scores import EXACT_MATCH, MEAN, UNIVERSAL, Scored, scor
 from codechoir.generate.config import TUNED
 from codechoir.languages import LANGUAGES
 from codechoir.recipe import Recipe
-from codechoir.records import Comparison, Infilling, LogLikelihood, RecordT, read_records
+from codechoir.records import SIGNIFICANCE, Comparison, Infilling, LogLikelihood, RecordT, read_records
 from codechoir.report.wording import ROUTED
 
 Runs = Sequence[tuple[str, Path]]  # what each is called, and its folder
@@ -37,14 +38,14 @@ class _Found:
 
 def page(command: str, machine: str, recipe: Recipe, arms: Runs, beside: Runs = ()) -> str:
     """The whole page of the runs that are finished: the recipe's arms, and those beside them."""
-    found = [_read(*run) for run in (*arms, *beside) if (run[1] / "generate/manifest.json").exists()]
+    found = [_read(*run) for run in (*arms, *beside) if is_finished(run[1])]
     every = _scored(recipe, found, UNIVERSAL)
     means = {each.model: each.value for each in every.scores if each.language == MEAN and each.metric != EXACT_MATCH}
     best = min((name for name in means if name.endswith(_DENSE)), key=means.__getitem__)
     against_best = _differences(_scored(recipe, found, best))
     total = (recipe.train.trunk_sequences + recipe.train.expert_sequences) * recipe.train.sequence_length
     part, most = recipe.generate.held_out_part.replace("-", " "), f"{recipe.generate.held_out_tokens:,}"
-    named, rows, filled = ", ".join(f"`{name}`" for name, _ in beside), [], []
+    named, rows, filled = ", ".join(f"`{name}`" for name, folder in beside if is_finished(folder)), [], []
     for one in found:
         scored = _scored(recipe, [one], f"{one.name}{_SEPARATOR}{UNIVERSAL}")
         own = _differences(scored)
@@ -60,12 +61,12 @@ def page(command: str, machine: str, recipe: Recipe, arms: Runs, beside: Runs = 
         "has read them all, and so have its trunk and experts together; of the arms `tuned whole` that holds for "
         f"`{TUNED}` alone, and the others have read what tuning left. Bits per byte of held-out files (of the {part} "
         f"of each at most {most} tokens), the mean over languages; differences in percent, with 95% intervals by "
-        "bootstrap over packages and the paired test's p; less than 0 is better than dense, bold where 0 is outside "
-        f"the interval. The best dense model of all, trunks and averaged experts among them, is `{best}`. A token "
-        "passes one expert, as many parameters as in the dense model, under moe-oracle, moe-token-top1 and, where its "
-        "router is sure, moe-prompt; two under moe-token-top2, all under moe-uniform, and as many as the arm says "
-        f"under {TUNED}. Arms `drawn together` are composed with `compose.own_share` of "
-        f"{DRAWN_TOGETHER['compose.own_share']}."
+        "bootstrap over packages and the paired test's p; less than 0 is better than dense, bold where the interval "
+        f"does not hold 0 and p is at most {SIGNIFICANCE}. The best dense model of all, trunks and averaged experts "
+        f"among them, is `{best}`. A token passes one expert, as many parameters as in the dense model, under "
+        "moe-oracle, moe-token-top1 and, where its router is sure, moe-prompt; two under moe-token-top2, all under "
+        f"moe-uniform, and as many as the arm says under {TUNED}. Arms `drawn together` are composed with "
+        f"`compose.own_share` of {DRAWN_TOGETHER['compose.own_share']}."
         + (f" Beside the arms, with values of their own: {named}." * bool(named)),
         table(("arm", "model", "bits per byte", "to its own dense model", "to the best dense model"), rows),
         "## By language, each arm's dense model and its best MoE that needs no oracle",
@@ -79,6 +80,11 @@ def page(command: str, machine: str, recipe: Recipe, arms: Runs, beside: Runs = 
             table(("model", "exact", "to its own dense model"), filled),
         ]
     return "\n\n".join(parts) + "\n"
+
+
+def is_finished(run: Path) -> bool:
+    """Whether a run has generated all that the page goes by."""
+    return (run / "generate/manifest.json").exists()
 
 
 def _read(run: str, folder: Path) -> _Found:
@@ -129,9 +135,16 @@ def _to_dense(scored: Scored) -> list[Comparison]:
 
 
 def _told(one: Comparison, scale: float, unit: str) -> str:
-    bold = "**" if one.low > 0 or one.high < 0 else ""
-    values = (one.difference * scale, one.low * scale, one.high * scale)
-    return "{0}{1:+.2f}{2}{0} ({3:+.2f} to {4:+.2f}; {5:.2g})".format(bold, values[0], unit, *values[1:], one.p_value)
+    """A difference, its interval and p, as far as these are defined."""
+    bold = "**" * ((one.low > 0 or one.high < 0) and one.p_value <= SIGNIFICANCE)
+    p_value = "" if math.isnan(one.p_value) else f"{one.p_value:.2g}"
+    certainty = "; ".join(filter(None, (_interval(one.low * scale, one.high * scale, "+.2f"), p_value)))
+    return f"{bold}{one.difference * scale:+.2f}{unit}{bold}" + f" ({certainty})" * bool(certainty)
+
+
+def _interval(low: float, high: float, form: str) -> str:
+    """Its ends, or nothing where one is undefined."""
+    return "" if math.isnan(low) or math.isnan(high) else f"{low:{form}} to {high:{form}}"
 
 
 def _filled_in(one: _Found, scored: Scored) -> Iterable[tuple[str, str, str]]:
@@ -140,7 +153,8 @@ def _filled_in(one: _Found, scored: Scored) -> Iterable[tuple[str, str, str]]:
     for each in scored.scores:
         if each.metric == EXACT_MATCH and each.language == MEAN:
             name = f"{one.name}{_SEPARATOR}{UNIVERSAL}" if each.model == UNIVERSAL else each.model
-            yield name, f"{each.value:.1%} ({each.low:.1%} to {each.high:.1%})", differences.get(each.model, "")
+            ends = _interval(each.low, each.high, ".1%")
+            yield name, f"{each.value:.1%}" + f" ({ends})" * bool(ends), differences.get(each.model, "")
 
 
 def _by_language(recipe: Recipe, scored: Scored, found: Sequence[_Found]) -> str:

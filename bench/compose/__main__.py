@@ -20,7 +20,8 @@ from bench.compose.measure import Measured
 from bench.compose.peer import measure_all, our_command, prepare_environment
 from bench.compose.quality import NEEDED, read_quality
 from bench.compose.report import Results, page
-from bench.pages import command_given, page_parser, write_page
+from bench.kept import Kept
+from bench.pages import command_given, page_parser, run_program, write_page
 
 COMMANDS = ("mergekit", "copy", "fit")  # parts whose commands are run --rounds times
 PARTS = ("mergekit", "copy", "speed", "fit", "backends", "quality")
@@ -109,23 +110,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _results(bench: Bench, parts: Sequence[str], command: str, *, resume: bool) -> Results:
     results = Results(command, bench.sizes.small == QUICK.small)
-    sizes = json.loads(json.dumps(asdict(bench.sizes)))
-    rounds = sizes.pop("rounds")  # which a part may have had more or fewer of
+    kept, sizes = Kept(bench.work, results.is_quick), asdict(bench.sizes)
     for part in PARTS:
-        kept = bench.work / f"{part}.json"
-        is_kept = resume and kept.is_file() and part != "quality"  # which is read from the run at once
-        earlier = json.loads(kept.read_text(encoding="utf-8")) if is_kept else {}
-        if earlier.get("sizes") == sizes:
-            results.parts[part], made = earlier["found"], earlier["rounds"]
-        elif part in parts and (found := MEASURE[part](bench)) is not None:
-            kept.parent.mkdir(parents=True, exist_ok=True)
-            told = {"sizes": sizes, "rounds": rounds, "found": found}
-            kept.write_text(json.dumps(told, indent=1), encoding="utf-8")
-            results.parts[part], made = found, rounds
-        else:
-            continue
-        if part in COMMANDS:
-            results.rounds[part] = made
+        told = kept.read(part, sizes) if resume and part != "quality" else None  # which is read from the run at once
+        if not told and part in parts and (found := MEASURE[part](bench)) is not None:
+            told = kept.write(part, sizes, {"found": found})
+        if told:
+            results.parts[part] = told["found"]
+            if part in COMMANDS:
+                results.rounds[part] = told["sizes"]["rounds"]
     return results
 
 
@@ -196,4 +189,4 @@ def _tell(what: str, measured: Measured) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_program(main)

@@ -21,7 +21,7 @@ from bench.curate.peers import common
 from bench.curate.planted import LEVELS, read_pairs, write_planted
 from bench.curate.report import Recall, Result, Results, Scale, page
 from bench.curate.tools import TOOLS, Tool, prepare_environments, run, version
-from bench.pages import command_given, page_parser, write_page
+from bench.pages import command_given, page_parser, run_program, write_page
 
 PARTS = ("filters", "dedup", "planted", "linearity")
 
@@ -237,4 +237,4 @@ def _linearity(bench: Bench) -> dict[str, dict[str, list[Measured]]]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_program(main)

@@ -17,7 +17,7 @@ from bench.evaluate.direct import blocking, drivers, polled
 from bench.evaluate.measure import milliseconds_each, score_many, time_direct, time_ours
 from bench.evaluate.problems import human_eval_programs, programs
 from bench.evaluate.report import TARGETS, Hostile, Results, Speeds, page
-from bench.pages import command_given, page_parser, write_page
+from bench.pages import command_given, page_parser, run_program, write_page
 from codechoir.artifacts import cache_dir
 from codechoir.sandbox.isolation import Sandbox, open_sandbox
 from codechoir.sandbox.programs import check_toolchain
@@ -156,4 +156,4 @@ def _tell(what: str, text: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_program(main)

@@ -18,7 +18,8 @@ from statistics import median, quantiles
 from typing import Any
 
 from bench.compose.peer import our_command
-from bench.pages import command_given, page_parser, write_page
+from bench.kept import Kept
+from bench.pages import command_given, page_parser, run_program, write_page
 from bench.serve.clients import MAX_BODY, paced, storm
 from bench.serve.engines import Prompts, measure_batching, measure_decoding, measure_exactness
 from bench.serve.report import Part, Results, page
@@ -97,16 +98,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parts(bench: Bench, wanted: Sequence[str], *, resume: bool) -> dict[str, Part]:
     """What was measured, now or, to be resumed, with the same sizes; rounds may have been more or fewer."""
     parts: dict[str, Part] = {}
+    kept, sizes = Kept(bench.work, bench.sizes.inputs == QUICK.inputs), asdict(bench.sizes)
     for name in PARTS:
-        kept = bench.work / f"{'quick-' if bench.sizes.inputs == QUICK.inputs else ''}{name}.json"
-        earlier = Part(**json.loads(kept.read_text(encoding="utf-8"))) if resume and kept.is_file() else None
-        sizes = json.loads(json.dumps(asdict(bench.sizes)))
-        if earlier is not None and earlier.sizes | {"rounds": 0} == sizes | {"rounds": 0}:
-            parts[name] = earlier
+        if resume and (earlier := kept.read(name, sizes)):
+            parts[name] = Part(**earlier)
         elif name in wanted:
-            parts[name] = Part(sizes, MEASURE[name](bench))
-            kept.parent.mkdir(parents=True, exist_ok=True)
-            kept.write_text(json.dumps(asdict(parts[name]), indent=1), encoding="utf-8")
+            parts[name] = Part(**kept.write(name, sizes, {"found": MEASURE[name](bench)}))
     return parts
 
 
@@ -156,4 +153,4 @@ def _tell(what: str, text: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_program(main)

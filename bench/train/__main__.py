@@ -1,8 +1,8 @@
 """The benchmark's run: inputs, measurements, page. `python -m bench.train --out PAGE`
 
 Every contestant is a process of its own (`contestant.py`), once a round. What is made on the way lies below
-build/bench/train; so do the parts that are measured, each with the machine that measured it, and --resume takes them
-up: a page may tell of a CPU and of a GPU elsewhere.
+build/bench/train; so do the parts that are measured, each with its sizes and the machine that measured it, and --resume
+takes up those of the same sizes: a page may tell of a CPU and of a GPU elsewhere.
 """
 
 from __future__ import annotations
@@ -13,12 +13,13 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from bench.compose.measure import measure
-from bench.pages import command_given, machine, page_parser, write_page
+from bench.kept import Kept
+from bench.pages import command_given, machine, page_parser, run_program, write_page
 from bench.train.report import OURS, OURS_ALL, PEER, PEER_ALL, page, speed
 
 CONTESTANTS = {
@@ -49,13 +50,15 @@ class Sizes:
     rounds: int
 
 
+LARGE = ("135m", "1.3b")  # shapes whose utilisation is measured, in one run each
 FULL = {
     "cpu": Sizes("135m", 1024, num_steps=6, step=4, forward=2, rounds=3),
     "gpu": Sizes("135m", 1024, num_steps=12, step=64, forward=32, rounds=1),
+    "135m": Sizes("135m", 1024, num_steps=12, step=64, forward=32, rounds=1),
+    "1.3b": Sizes("1.3b", 1024, num_steps=12, step=16, forward=8, rounds=1),
 }
 QUICK = dict.fromkeys(FULL, Sizes("tiny", 64, num_steps=4, step=2, forward=1, rounds=1))
-LARGE = {"135m": 32, "1.3b": 8}  # shapes whose utilisation is measured, and sequences in a forward pass of each
-PARTS = ("cpu", "gpu", *LARGE)
+PARTS = tuple(FULL)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -69,7 +72,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     sizes, work = QUICK if options.quick else FULL, options.work.resolve()
     if options.rounds:
-        sizes = {part: replace(each, rounds=options.rounds) for part, each in sizes.items()}
+        more = {part: replace(each, rounds=options.rounds) for part, each in sizes.items() if part not in LARGE}
+        sizes = sizes | more
     text = page(command_given("train"), options.quick, _parts(work, sizes, options))
     write_page(text, options.out)
     return 0
@@ -77,21 +81,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parts(work: Path, sizes: dict[str, Sizes], options: argparse.Namespace) -> dict[str, Any]:
     """What each part found, measured now or taken up; parts for a GPU only where there is one."""
-    found = {}
+    found, kept = {}, Kept(work, options.quick)
     for part in PARTS:
-        kept = work / f"{part}.json"
-        if options.resume and kept.is_file():
-            found[part] = json.loads(kept.read_text(encoding="utf-8"))
+        told = asdict(sizes[part])
+        if options.resume and (earlier := kept.read(part, told)):
+            found[part] = earlier
         elif part in options.only and (part == "cpu" or _device("gpu")):
             device = _device(part)
             measured = (
-                _utilisation(work, part, device, options.quick)
+                _utilisation(work, part, device, sizes[part])
                 if part in LARGE
                 else {dtype: _rounds(work, sizes[part], part, dtype) for dtype in _formats(part)}
             )
-            found[part] = {"device": device, "machine": machine(), "found": measured}
-            kept.parent.mkdir(parents=True, exist_ok=True)
-            kept.write_text(json.dumps(found[part], indent=1), encoding="utf-8")
+            found[part] = kept.write(part, told, {"device": device, "machine": machine(), "found": measured})
     return found
 
 
@@ -145,9 +147,8 @@ def _run(work: Path, sizes: Sizes, part: str, settings: dict[str, Any]) -> dict[
     return found | {"peak_mib": found["gpu_mib"] or measured.peak_mib}
 
 
-def _utilisation(work: Path, shape: str, device: str, quick: bool) -> dict[str, float]:
+def _utilisation(work: Path, shape: str, device: str, sizes: Sizes) -> dict[str, float]:
     """Tokens a second of feed-forward training, and its arithmetic by the device's peak."""
-    sizes = QUICK["gpu"] if quick else replace(FULL["gpu"], kind=shape, forward=LARGE[shape], step=2 * LARGE[shape])
     run = _run(work, sizes, "gpu", {"who": "ours", "way": "feed-forward", "pure": False, "dtype": "bfloat16"})
     sys.stderr.write(f"{shape}: {speed([run]):,.0f} tokens/s\n")
     config = json.loads(next(work.glob(f"{sizes.kind}-*/base/config.json")).read_text(encoding="utf-8"))
@@ -171,4 +172,4 @@ def flops_a_token(config: dict[str, Any], length: int) -> float:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_program(main)

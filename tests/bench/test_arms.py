@@ -5,18 +5,23 @@ from __future__ import annotations
 import math
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from bench.arms.__main__ import _codechoir, main
 from bench.arms.arms import arms
 from bench.arms.page import page
 
 from codechoir.artifacts import StageFolder
+from codechoir.errors import ConfigError, InputError
 from codechoir.recipe import Recipe, load_recipe
 from codechoir.records import Infilling, LogLikelihood, write_records
 
-RECIPES = Path(__file__).parent.parent.parent / "recipes"
+ROOT = Path(__file__).parent.parent.parent
+RECIPES = ROOT / "recipes"
 # By the best dense model, the soup.
 MODELS = {"universal": 1.05, "trunk": 1.1, "moe-prompt": 0.9, "moe-oracle": 0.85, "soup": 1.0}
 
@@ -48,7 +53,7 @@ def drawn(language: str) -> tuple[np.ndarray, np.ndarray]:
     return draw.integers(100, 900, 24), draw.uniform(1.5, 2.5, 24)
 
 
-def write_run(run: Path, recipe: Recipe, worse: float) -> None:
+def write_run(run: Path, recipe: Recipe, worse: float, num_packages: int = 8) -> None:
     """A finished run whose models take so many times the bits of the best run's."""
     for branch in ("trunk", *recipe.languages, "universal"):
         folder = StageFolder(run / "train" / branch, "train", 1, {}, {})
@@ -65,7 +70,7 @@ def write_run(run: Path, recipe: Recipe, worse: float) -> None:
                     model=model,
                     language=language,
                     key=str(number),
-                    package=str(number % 8),
+                    package=str(number % num_packages),
                     num_bytes=size,
                     num_tokens=size,
                     log_likelihood=-bits[number] * share * worse * size * math.log(2),
@@ -122,9 +127,91 @@ def test_a_run_of_which_few_models_were_scored_stands_beside_the_arms(recipe: Re
     assert "| dense | 4,000, 0.1 | 4,000, 0.1 (0.1: 2.5000) |  |" in told
 
 
-def test_lines_filled_in_are_told_in_points_to_the_arms_own_dense_model(recipe: Recipe, tmp_path: Path) -> None:
-    """Of 16 lines a language, two of each of 8 packages, the MoE fills in one more of each package."""
+def differences(told: str) -> list[str]:
+    """The cells that tell the difference to the arm's own dense model."""
+    return re.findall(r"\| arm \| (?:trunk|soup|moe[\w-]+) \| [\d.]+ \| ([^|]+) \|", told)
+
+
+def test_a_difference_that_chance_may_have_made_is_not_bold(recipe: Recipe, tmp_path: Path) -> None:
+    """Of 4 packages all differ to one side: no resample holds 0, but of their 16 signs two do as much, p = 1/8."""
+    write_run(tmp_path / "arm", recipe, 1.0, num_packages=4)
+    told = page("a command", "A machine.", recipe, [("arm", tmp_path / "arm")])
+    cells = differences(told)
+    assert len(cells) == len(MODELS) - 1
+    for cell in cells:
+        _, low, high = (float(number) for number in re.findall(r"[+-]\d+\.\d+", cell))
+        assert low * high > 0 and cell.endswith("; 0.12)") and "*" not in cell
+    assert "bold where the interval does not hold 0 and p is at most 0.05." in told
+
+
+def test_where_an_interval_is_undefined_none_is_told(recipe: Recipe, tmp_path: Path) -> None:
+    """One package says nothing of others: neither is p defined."""
+    write_run(tmp_path / "arm", recipe, 1.0, num_packages=1)
+    write_infillings(tmp_path / "arm", recipe, num_packages=1)
+    told = page("a command", "A machine.", recipe, [("arm", tmp_path / "arm")])
+    assert "nan" not in told
+    cells = differences(told)
+    assert len(cells) == len(MODELS) - 1
+    assert all(re.fullmatch(r"[+-]\d+\.\d\d%", cell) for cell in cells), cells
+    assert "| arm / universal | 25.0% |  |" in told and "| arm / moe-prompt | 75.0% | +50.00 |" in told
+
+
+def test_the_page_names_what_it_found_beside_the_arms(recipe: Recipe, tmp_path: Path) -> None:
     write_run(tmp_path / "arm", recipe, 1.0)
+    write_run(tmp_path / "other", recipe, 1.0)
+    beside = [(name, tmp_path / name) for name in ("unfinished", "other")]
+    told = page("a command", "A machine.", recipe, [("arm", tmp_path / "arm")], beside)
+    assert "Beside the arms, with values of their own: `other`." in told
+    assert "Beside" not in page("a command", "A machine.", recipe, [("arm", tmp_path / "arm")], beside[:1])
+
+
+def finished(run: Path) -> str:
+    (run / "generate").mkdir(parents=True)
+    (run / "generate/manifest.json").write_text("{}")
+    return str(run)
+
+
+def test_folders_beside_the_arms_are_refused_before_anything_runs(tmp_path: Path) -> None:
+    one, same, arm = (finished(tmp_path / name) for name in ("a/run", "b/run", "low rank"))
+    (tmp_path / "begun/train").mkdir(parents=True)
+    command = [str(RECIPES / "tiny.yaml"), f"--work={tmp_path / 'work'}", "--beside", one]
+    with pytest.raises(InputError, match="no finished run") as refused:
+        main([*command, str(tmp_path / "begun")])
+    assert refused.value.seen == tmp_path / "begun" and refused.value.allowed and refused.value.next_step
+    with pytest.raises(InputError, match="the same name") as refused:
+        main([*command, same])
+    assert refused.value.seen == f"{one} and {same}" and refused.value.allowed and refused.value.next_step
+    with pytest.raises(InputError, match="the same name") as refused:
+        main([*command, arm])
+    assert refused.value.seen == f"the arm 'low rank' and {arm}"
+    assert not (tmp_path / "work").exists()
+
+
+def test_an_arm_that_the_recipe_lacks_is_refused_before_anything_runs(tmp_path: Path) -> None:
+    command = [str(RECIPES / "tiny.yaml"), f"--work={tmp_path / 'work'}", "--only", "trunk 1/4"]
+    with pytest.raises(ConfigError, match="--only") as refused:
+        main([*command, "trunk 1/3"])
+    assert refused.value.seen == "trunk 1/3" and refused.value.next_step
+    assert refused.value.allowed.startswith("from the base; from the base, drawn together; trunk 1/4; ")
+    assert not (tmp_path / "work").exists()
+
+
+def test_a_users_error_is_one_message_and_exit_code_2(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "bench.arms", str(RECIPES / "tiny.yaml"), "--only", "none", "--work", tmp_path]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+    assert done.returncode == 2 and not done.stdout
+    assert done.stderr.startswith("error: --only names an arm") and "Traceback" not in done.stderr
+
+
+def test_an_error_that_codechoir_has_told_is_not_told_again(capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        _codechoir([str(RECIPES / "tiny.yaml"), "--only=nothing"], 1)
+    assert ended.value.code == 2
+    assert capfd.readouterr().err.count("'nothing'") == 1
+
+
+def write_infillings(run: Path, recipe: Recipe, num_packages: int) -> None:
+    """Of 16 lines a language the dense model fills in four, and the MoE twelve."""
     for model, num_exact in {"universal": 4, "moe-prompt": 12}.items():
         for language in recipe.languages:
             records = [
@@ -132,7 +219,7 @@ def test_lines_filled_in_are_told_in_points_to_the_arms_own_dense_model(recipe: 
                     model=model,
                     language=language,
                     key=str(number),
-                    package=str(number % 8),
+                    package=str(number % num_packages),
                     mode="psm",
                     expected="x = 1",
                     text="x = 1" if number < num_exact else "x = 2",
@@ -140,7 +227,13 @@ def test_lines_filled_in_are_told_in_points_to_the_arms_own_dense_model(recipe: 
                 )
                 for number in range(16)
             ]
-            write_records(tmp_path / "arm/generate" / model / f"{language}.infill.jsonl", records)
+            write_records(run / "generate" / model / f"{language}.infill.jsonl", records)
+
+
+def test_lines_filled_in_are_told_in_points_to_the_arms_own_dense_model(recipe: Recipe, tmp_path: Path) -> None:
+    """Of 16 lines a language, two of each of 8 packages, the MoE fills in one more of each package."""
+    write_run(tmp_path / "arm", recipe, 1.0)
+    write_infillings(tmp_path / "arm", recipe, num_packages=8)
     told = page("a command", "A machine.", recipe, [("arm", tmp_path / "arm")])
     assert re.search(r"\| arm / universal \| 25\.0% \([^)]+\) \|  \|", told)
     assert re.search(r"\| arm / moe-prompt \| 75\.0% \([^)]+\) \| \*\*\+50\.00\*\* \(", told)
