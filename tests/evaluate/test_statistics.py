@@ -11,16 +11,18 @@ from hypothesis import strategies as st
 
 from codechoir.evaluate.statistics import (
     Sums,
+    degrees_of_freedom,
     detectable,
     estimate,
-    fewest_clusters,
     holm,
     paired,
     pass_at_k,
     permutation_p,
+    rate_bounds,
     ratio,
     resample,
     standard_error,
+    student_quantile,
 )
 
 
@@ -67,7 +69,7 @@ def test_the_interval_is_that_of_the_central_limit_theorem():
     values = np.random.default_rng(7).normal(3.0, 2.0, 400)
     units = sums(values)
     weights = resample({"x": units.clusters}, 4000, [1])["x"]
-    result = estimate(ratio(units), ratio(units, weights), 400)
+    result = estimate(ratio(units), ratio(units, weights), 399)
     error = values.std() / math.sqrt(400)
     assert result.value == pytest.approx(values.mean())
     assert result.low == pytest.approx(values.mean() - 1.96 * error, abs=0.1 * error)
@@ -75,10 +77,10 @@ def test_the_interval_is_that_of_the_central_limit_theorem():
 
 
 @given(st.integers(1, 30), st.integers(0, 5))
-def test_every_resample_draws_as_many_clusters_as_there_are(count, seed):
+def test_every_resample_draws_one_cluster_fewer_than_there_are(count, seed):
     keys = [str(index) for index in range(count)]
     weights = resample({"x": keys, "y": keys}, 100, [seed])
-    assert (weights["x"].sum(axis=1) == count).all()
+    assert (weights["x"].sum(axis=1) == max(1, count - 1)).all()
     again = resample({"x": keys, "y": keys}, 100, [seed])
     assert (weights["x"] == again["x"]).all() and (weights["y"] == again["y"]).all()
     assert (weights["x"] == weights["y"]).all()
@@ -90,20 +92,20 @@ def test_units_of_a_cluster_are_drawn_together_within_and_across_strata():
     assert (weights["x"][:, 0] == weights["x"][:, 2]).all()
     assert (weights["x"][:, 0] == weights["y"][:, 1]).all()
     # x and y share clusters, so a, b and c are drawn from together; z keeps its own number
-    assert (weights["x"][:, 0] + weights["x"][:, 1] + weights["y"][:, 0] == 3).all()
-    assert (weights["z"].sum(axis=1) == 3).all()
-    assert (weights["y"].sum(axis=1) != 2).any()
+    assert (weights["x"][:, 0] + weights["x"][:, 1] + weights["y"][:, 0] == 2).all()
+    assert (weights["z"].sum(axis=1) == 2).all()
+    assert (weights["y"].sum(axis=1) != 1).any()
 
 
 def test_strata_that_are_joined_by_a_third_are_drawn_from_together():
     weights = resample({"x": ["a"], "y": ["b"], "z": ["b", "a"]}, 200, [0])
-    assert (weights["x"][:, 0] + weights["y"][:, 0] == 2).all()
+    assert (weights["x"][:, 0] + weights["y"][:, 0] == 1).all()
     assert (weights["x"][:, 0] != weights["y"][:, 0]).any()
 
 
 def test_undefined_is_nan():
     one = sums([5.0])
-    alone = estimate(ratio(one), ratio(one, np.ones((100, 1))), 1)
+    alone = estimate(ratio(one), ratio(one, np.ones((100, 1))), 0)
     assert alone.value == 5.0 and math.isnan(alone.low) and math.isnan(alone.high)
     assert math.isnan(estimate(ratio(sums([1.0], [0.0])), np.array([]), 1).value)
     assert math.isnan(estimate(ratio(sums([])), np.array([]), 0).value)
@@ -113,6 +115,7 @@ def test_undefined_is_nan():
     assert math.isnan(permutation_p(np.array([1.0, math.nan]), 100, [0]))
     assert math.isnan(standard_error(np.array([1.0])))
     assert math.isnan(detectable(math.nan, 60))
+    assert math.isnan(detectable(0.0, 60))
 
 
 def enumerated(values):
@@ -234,7 +237,7 @@ def test_intervals_that_draw_problems_whole_hold_the_truth_as_often_as_they_say_
             weights = resample(names, 300, [trial])
             value = np.mean([ratio(a) for a, _ in strata], axis=0)
             resampled = np.mean([ratio(a, weights[str(i)]) for i, (a, _) in enumerate(strata)], axis=0)
-            found = estimate(value, resampled, 60)
+            found = estimate(value, resampled, 59 if shared else 236)
             held += shared and found.low <= 0 <= found.high
             held_apart += not shared and found.low <= 0 <= found.high
     assert 0.90 <= held / trials <= 0.99
@@ -263,8 +266,45 @@ def test_no_effect_is_told_where_the_test_cannot_find_any(num_tests, fewest):
     )
 
 
-def test_a_mean_is_no_surer_than_its_least_known_stratum():
-    assert fewest_clusters({"a": ["1", "2", "1"], "b": ["3"]}) == 1
-    assert fewest_clusters({"a": ["1", "2", "1"], "b": ["3"], "c": ["3", "4", "5"]}) == 2
-    assert fewest_clusters({"a": [], "b": ["3"]}) == 0
-    assert fewest_clusters({}) == 0
+def test_freedom_is_of_the_clusters_less_one_a_group():
+    assert degrees_of_freedom({"a": ["1", "2", "1"]}) == 1
+    assert degrees_of_freedom({"a": ["1", "2", "1"], "b": ["3", "4", "5"]}) == 3
+    assert degrees_of_freedom({"a": ["1", "2", "1"], "b": ["3"], "c": ["3", "4", "5"]}) == 3
+    assert degrees_of_freedom({"a": ["1", "2", "1"], "b": ["3"]}) == 0
+    assert degrees_of_freedom({"a": [], "b": ["3"]}) == 0
+    assert degrees_of_freedom({}) == 0
+
+
+@pytest.mark.parametrize(
+    ("freedom", "published"),
+    [(1, 12.706), (2, 4.303), (3, 3.182), (5, 2.571), (10, 2.228), (19, 2.093), (30, 2.042), (120, 1.980)],
+)
+def test_students_quantiles_are_those_of_the_tables(freedom, published):
+    assert student_quantile(freedom) == pytest.approx(published, abs=6e-4)
+
+
+@pytest.mark.parametrize("count", [1, 12, 164])
+def test_a_rate_of_nothing_is_bounded_by_the_binomial(count):
+    """The bound is the rate by which nothing in `count` draws has a chance of 2.5%."""
+    low, high = rate_bounds(0.0, count)
+    assert low == 0 and (1 - high) ** count == pytest.approx(0.025)
+    assert rate_bounds(1.0, count) == pytest.approx((1 - high, 1.0))
+
+
+@pytest.mark.parametrize("counts", [(6, 6, 6, 5), (4, 3, 5, 3), (12,)])
+def test_intervals_of_few_clusters_hold_the_truth_as_often_as_they_say(counts):
+    rng = np.random.default_rng(9)
+    trials, held, errors, values = 800, 0, [], []
+    for trial in range(trials):
+        strata = [sums(rng.normal(size=count)) for count in counts]
+        clusters = {str(i): [f"{i}/{key}" for key in each.clusters] for i, each in enumerate(strata)}
+        weights = resample(clusters, 800, [trial])
+        value = np.mean([ratio(each) for each in strata], axis=0)
+        resampled = np.mean([ratio(each, weights[str(i)]) for i, each in enumerate(strata)], axis=0)
+        found = estimate(value, resampled, degrees_of_freedom(clusters))
+        held += found.low <= 0 <= found.high
+        named = [(Sums(a.keys, tuple(clusters[str(i)]), a.numerators, a.denominators), 0) for i, a in enumerate(strata)]
+        errors.append(standard_error(paired(named).residuals) ** 2)
+        values.append(value)
+    assert 0.92 <= held / trials <= 0.975
+    assert np.sqrt(np.mean(errors)) == pytest.approx(np.std(values), rel=0.1)

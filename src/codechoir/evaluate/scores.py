@@ -18,15 +18,17 @@ from codechoir.errors import InputError
 from codechoir.evaluate.config import EvaluateConfig
 from codechoir.evaluate.ledger import Tally
 from codechoir.evaluate.statistics import (
+    Estimate,
     Floats,
     Sums,
+    degrees_of_freedom,
     detectable,
     estimate,
-    fewest_clusters,
     holm,
     paired,
     pass_at_k,
     permutation_p,
+    rate_bounds,
     ratio,
     resample,
     standard_error,
@@ -83,9 +85,9 @@ class _Metric:
         weights = self._weights_of(language)
         return _mean([ratio(self.models[model][name], weights[name]) for name in self.over(language)])
 
-    def fewest_clusters(self, model: str, language: str) -> int:
-        """What the language with fewest of them has; a mean is no surer than that."""
-        return fewest_clusters({name: self.models[model][name].clusters for name in self.over(language)})
+    def freedom(self, model: str, language: str) -> int:
+        """The degrees of freedom behind a figure's interval."""
+        return degrees_of_freedom({name: self.models[model][name].clusters for name in self.over(language)})
 
     def seed(self, *what: str) -> tuple[int, int]:
         """A seed of its own for everything that is drawn."""
@@ -227,8 +229,10 @@ def _scores(metric: _Metric) -> Iterator[Score]:
             have = metric.have(model, language)
             clusters = len({cluster for sums in have for cluster in sums.clusters})
             if metric.covers(model, language):
-                fewest = metric.fewest_clusters(model, language)
-                result = estimate(metric.value(model, language), metric.resampled(model, language), fewest)
+                freedom = metric.freedom(model, language)
+                result = estimate(metric.value(model, language), metric.resampled(model, language), freedom)
+                if metric.name != BITS_PER_BYTE and freedom and result.value in (0, 1):
+                    result = Estimate(result.value, *rate_bounds(result.value, clusters))
             else:
                 result = estimate(np.array([math.nan]), np.array([]), 0)
             yield Score(
@@ -285,9 +289,10 @@ def _comparison(metric: _Metric, model: str, others: Sequence[str], against: str
         ]
     )
     clusters = len(clustered.contributions)
-    fewest = metric.fewest_clusters(model, language)
-    result = estimate(value, resampled, fewest)
-    error = standard_error(clustered.residuals) if fewest > 1 else math.nan
+    # where no unit differs nothing was seen to vary, which is not to say that nothing does
+    freedom = metric.freedom(model, language) if clustered.contributions.any() else 0
+    result = estimate(value, resampled, freedom)
+    error = standard_error(clustered.residuals) if freedom else math.nan
     p_value = permutation_p(clustered.contributions, metric.config.permutations, metric.seed(language, model, against))
     return Comparison(
         model=model,

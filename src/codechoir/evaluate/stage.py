@@ -23,7 +23,7 @@ from codechoir.problems import ProblemSet
 from codechoir.records import Infilling, LogLikelihood, read_records
 
 STAGE = "evaluate"
-VERSION = 2
+VERSION = 3
 
 
 def evaluate(

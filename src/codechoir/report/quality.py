@@ -25,9 +25,8 @@ CAUTIONS = (
     "The embedded base (SmolLM2-135M-Instruct) is a quantised instruct model: some gain over it may be repair of the "
     "quantisation or a return from chat to code, which any further training brings.",
     "Intervals and p-values are over held-out packages (or problems), drawn or exchanged whole, since files of one "
-    "package are alike. They leave out what another training seed would change. With fewer than about ten packages the "
-    "intervals are too narrow, and with fewer than six in a language no difference there can reach p 0.05: the mean "
-    "over languages has more.",
+    "package are alike. They leave out what another training seed would change. With fewer than six packages in a "
+    "language its interval is too narrow, and no difference there can reach p 0.05: the mean over languages has more.",
     "When a file is scored, prompt routing reads the beginning of that very text, up to the router's prefix length; a "
     "completion's route is chosen from its prompt alone.",
     "Oracle routing is told the language and is a bound, not a system; uniform routing and the soup are controls.",
