@@ -12,7 +12,7 @@ from dataclasses import replace
 from codechoir.report import wording
 from codechoir.report.config import ReportConfig
 from codechoir.report.facts import Run, TrainFacts
-from codechoir.report.figures import Axes, Label, Series, line_chart, thinned
+from codechoir.report.figures import PALETTE, Axes, Label, Series, line_chart, thinned
 from codechoir.report.view import Block, Cell, Figure, Figures, Row, Section, Table, Text
 from codechoir.report.wording import NOT_RUN
 
@@ -80,10 +80,18 @@ def _chart(label: Label, unit: str, curves: Mapping[str, Sequence[tuple[float, f
     lines, said = [], []
     for branch, points in curves.items():
         if points:
-            lines.append(Series(_branch_name(branch), tuple(points), list(run.branches).index(branch)))
+            lines.append(Series(_branch_name(branch), tuple(points), _style(branch, run)))
             said.append(f"{_branch_name(branch)} from {points[0][1]:.3f} to {points[-1][1]:.3f}")
     told = Label(label.name, label.caption, "; ".join(said))
     return line_chart(told, Axes("tokens", unit), lines) if lines else None
+
+
+def _style(branch: str, run: Run) -> int:
+    """The same in all charts; an expert's is never that of the trunk or of the universal model."""
+    if branch in _MIXED:
+        return _MIXED.index(branch)
+    experts = [name for name in run.branches if name not in _MIXED]
+    return len(_MIXED) + experts.index(branch) % (PALETTE - len(_MIXED))
 
 
 def _skipped(run: Run) -> Iterator[Text]:
@@ -102,13 +110,15 @@ def _matched(run: Run) -> Iterator[Text]:
     universal = run.branches.get("universal")
     if universal is None or universal.facts.data_matched is None:
         return
-    known = {"data-matched": universal.facts.data_matched, "compute-matched": universal.facts.compute_matched}
-    names = [name for name, holds in known.items() if holds]
-    meaning = "as many tokens as all experts together, the same ones (data), at the same cost a token (compute)"
-    told = (
-        f"{wording.listing(names)}: it read" if names else "neither data-matched nor compute-matched: it did not read"
-    )
-    yield Text(f"The universal model is {told} {meaning}.")
+    data = "data-matched (the weights that were kept have learned from the very tokens that all experts together have)"
+    compute = "compute-matched (it read as many tokens as all experts together, at the same cost a token)"
+    told = {
+        (True, True): f"{data} and {compute}",
+        (True, False): f"{data}, but not {compute}",
+        (False, True): f"{compute}, but not {data}",
+        (False, False): f"neither {data} nor {compute}",
+    }
+    yield Text(f"The universal model is {told[universal.facts.data_matched, bool(universal.facts.compute_matched)]}.")
 
 
 def _search(run: Run) -> Iterator[Table]:
