@@ -332,3 +332,10 @@ def test_what_is_refused_while_weights_are_read_leaves_no_model(compose_config, 
         compose(compose_config, inputs, tmp_path / "out")
     assert f"model.norm.weight in {drifted / 'model.safetensors'}" in str(refused.value)
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["unfinished.json"]
+
+
+def test_experts_trained_in_layers_that_get_none_are_told_from_a_wrong_base(compose_config, compose_inputs, tmp_path):
+    config = compose_config.model_copy(update={"layers": "0", "prove": False})
+    with pytest.raises(IncompatibleModelError, match="of the layers that get experts") as refused:
+        compose(config, compose_inputs, tmp_path / "out")
+    assert "mlp" in str(refused.value) and "set shared to base" in str(refused.value)

@@ -103,11 +103,15 @@ class Weights:
         if not apart:
             return None  # equal by value, in another number format
         if self.plan.shared == "require-equal" or not base.is_floating_point():
+            outside = self.plan.trunk.family.is_feed_forward(name)  # of the layers that get experts
             raise IncompatibleModelError(
-                f"the {expert.language} expert differs from the base outside its feed-forward weights",
+                f"the {expert.language} expert differs from the base outside its feed-forward weights"
+                + " of the layers that get experts" * outside,
                 seen=f"{name} in {expert.files[name]}: up to {float(apart):.3g} apart",
-                allowed="experts trained from this base with all but the feed-forward weights frozen",
-                next_step="give the base that the experts branched from, or set shared to base or mean",
+                allowed="experts trained from this base with all but those weights frozen",
+                next_step="set shared to base or mean, or layers to all that were trained"
+                if outside
+                else "give the base that the experts branched from, or set shared to base or mean",
             )
         largest = float(base.to(torch.float64).abs().max())
         drift = Drift(float(apart), float(apart) / largest if largest else float("inf"))
