@@ -476,6 +476,24 @@ def test_what_the_model_decides_is_not_to_be_set(run, composed, settings, said):
         run(composed, Change("java"), **settings)
 
 
+@pytest.mark.parametrize(
+    ("with_documents", "settings", "said"),
+    [
+        (True, {"sequence_length": 2049}, "compose.sequence_length 2049"),
+        (False, {"proof_tokens": 2049}, "compose.proof_tokens 2049"),
+    ],
+)
+def test_text_beyond_the_models_positions_is_refused(
+    run, composed, documents, tmp_path, with_documents, settings, said
+):
+    given = documents if with_documents else None
+    with pytest.raises(ConfigError, match=f"{said}(?s:.*)at most 2048"):
+        run(composed, Change("java"), given, **settings)
+    assert not (tmp_path / "out").exists()
+    if not with_documents:
+        run(composed, Change("java"), None, prove=False, sequence_length=2049, **settings)
+
+
 def test_a_drifted_expert_is_refused_unless_the_models_own_weights_are_to_count(run, made, experts, vary, tmp_path):
     drifted = vary(experts["cpp"], tmp_path / "drifted", 3, lambda name: name == "model.norm.weight")
     two = made("python", "java")

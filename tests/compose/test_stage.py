@@ -334,6 +334,10 @@ def test_what_is_refused_while_weights_are_read_leaves_no_model(compose_config, 
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["unfinished.json"]
 
 
+def test_all_files_of_a_model_have_the_same_rights(composed):
+    assert len({path.stat().st_mode for path in composed.iterdir() if path.is_file()}) == 1
+
+
 def test_experts_trained_in_layers_that_get_none_are_told_from_a_wrong_base(compose_config, compose_inputs, tmp_path):
     config = compose_config.model_copy(update={"layers": "0", "prove": False})
     with pytest.raises(IncompatibleModelError, match="of the layers that get experts") as refused:

@@ -1,6 +1,8 @@
 import json
+import os
 import resource
 import shutil
+import stat
 from types import SimpleNamespace
 
 import numpy as np
@@ -158,6 +160,19 @@ def test_truncated_weights_are_named(copy, kept):
             read(copy)
     with pytest.raises(InputError, match=r"model\.safetensors"):
         load_tensors(path)
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o027, 0o002])
+def test_weights_may_be_read_by_whom_other_files_may_be(tmp_path, umask):
+    (tmp_path / ".x.safetensors.partial").touch(0o600)  # that a killed run left
+    before = os.umask(umask)
+    try:
+        save_tensors(tmp_path / "x.safetensors", {"a": torch.ones(3)}, {})
+        (tmp_path / "other").touch()
+    finally:
+        os.umask(before)
+    rights = {path.name: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()}
+    assert rights == {"x.safetensors": 0o666 & ~umask, "other": 0o666 & ~umask}
 
 
 @pytest.fixture

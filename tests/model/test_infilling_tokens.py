@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from pathlib import Path
@@ -11,9 +12,17 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from codechoir.errors import IncompatibleModelError
 from codechoir.model.checkpoint import load_model, load_tokenizer, open_checkpoint, separator_id
 from codechoir.model.encoding import TextEncoder
-from codechoir.model.infilling_tokens import NEW_ROWS, Sentinels, find_sentinels, new_rows, with_infilling_tokens
+from codechoir.model.infilling_tokens import (
+    NEW_ROWS,
+    Sentinels,
+    find_sentinels,
+    learns_infilling_tokens,
+    new_rows,
+    with_infilling_tokens,
+)
 from codechoir.model.licences import origin_of
 
 PUBLISHED = {  # prompts for the prefix "a" and the suffix "b", as the model cards write them; then what ends a middle
@@ -127,6 +136,35 @@ def test_tensors_of_other_names_get_the_rows_too(random_base: Path, tmp_path: Pa
 
 def layers_of(model: Any) -> tuple[Any, Any]:
     return model.get_input_embeddings(), model.get_output_embeddings()
+
+
+@pytest.mark.parametrize(
+    ("name", "number", "said"),
+    [("<fim_prefix>", 257, "<fim_prefix>"), ("<|pad|>", 261, "258 tokens with ids up to 261")],  # gaps as cl100k has
+)
+def test_sentinels_that_cannot_be_added_are_refused(
+    random_base: Path, tmp_path: Path, name: str, number: int, said: str
+) -> None:
+    base, flags = shutil.copytree(random_base, tmp_path / "base"), ("single_word", "lstrip", "rstrip", "normalized")
+    told = json.loads((base / "tokenizer.json").read_text())
+    told["model"]["vocab"][name] = number
+    told["added_tokens"].append({"id": number, "content": name, "special": True, **dict.fromkeys(flags, False)})
+    (base / "tokenizer.json").write_text(json.dumps(told))
+    assert load_tokenizer(base).convert_tokens_to_ids(name) == number
+    for refused in (learns_infilling_tokens, lambda base: with_infilling_tokens(base, "one", tmp_path / "enlarged")):
+        with pytest.raises(IncompatibleModelError, match="infilling tokens cannot be added") as error:
+            refused(base)
+        assert error.value.seen == f"{said} ({base})"
+        assert "without gaps" in error.value.allowed and "train.infilling_rate to 0" in error.value.next_step
+    assert not (tmp_path / "enlarged").exists()
+
+
+def test_who_learns_sentinels(random_base: Path, tmp_path: Path) -> None:
+    assert learns_infilling_tokens(random_base)
+    enlarged = with_infilling_tokens(random_base, "one", tmp_path)
+    assert learns_infilling_tokens(enlarged)  # its rows are new
+    (enlarged / NEW_ROWS).unlink()
+    assert not learns_infilling_tokens(enlarged)
 
 
 def test_the_base_s_licence_goes_along(random_base: Path, tmp_path: Path) -> None:

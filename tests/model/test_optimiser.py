@@ -13,8 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from codechoir.model.config import OptimiserConfig
-from codechoir.model.optimiser import MasterAdamW, learning_rate
+from codechoir.errors import InputError
+from codechoir.model.config import OptimiserConfig, share_of
+from codechoir.model.optimiser import MasterAdamW, check_state, learning_rate, read_state
 
 CONFIG = OptimiserConfig(learning_rate=0.01, weight_decay=0.1, beta1=0.8, beta2=0.9, clip_norm=1.5)
 SHAPES = {"one": (5, 3), "two": (7,)}
@@ -120,6 +121,21 @@ def test_a_saved_state_goes_on_bit_for_bit(tmp_path: Path, dtype: torch.dtype) -
         assert all(torch.equal(model[name], resumed[name]) for name in SHAPES)
 
 
+@pytest.mark.parametrize("read", [read_state, check_state])
+def test_a_state_that_is_missing_or_damaged_is_told(tmp_path: Path, read: Any) -> None:
+    file = tmp_path / "step-000000001.safetensors"
+    MasterAdamW(parameters(), CONFIG).save(file, {})
+    read(file)
+    file.write_bytes(file.read_bytes()[:-1])
+    with pytest.raises(InputError, match="a checkpoint is damaged") as damaged:
+        read(file)
+    assert "remove it" in damaged.value.next_step
+    file.unlink()
+    with pytest.raises(InputError, match="a checkpoint is missing") as missing:
+        read(file)
+    assert "remove" not in missing.value.next_step
+
+
 def schedule(num_steps: int, **settings: Any) -> list[float]:
     config = OptimiserConfig(**settings)
     return [learning_rate(step, num_steps, config) for step in range(num_steps)]
@@ -172,10 +188,23 @@ def test_warmup_stable_decay_is_torchs_schedulers_in_a_row(num_steps: int, warmu
     assert ours[num_warm:] == pytest.approx(expected, rel=1e-6)
 
 
+@given(st.integers(1, 10**6), st.integers(0, 1000))
+def test_a_share_of_steps_is_that_of_the_number_as_written(num_steps: int, thousandths: int) -> None:
+    assert share_of(thousandths / 1000, num_steps) == -(-thousandths * num_steps // 1000)
+
+
+@pytest.mark.parametrize(("num_steps", "share"), [(100, 0.07), (25, 0.28), (50, 0.14)])  # 7 steps, by floats 8
+def test_no_step_is_added_by_rounding(num_steps: int, share: float) -> None:
+    rising = schedule(num_steps, learning_rate=1.0, warmup=share)
+    assert rising[:7] == pytest.approx([(step + 1) / 7 for step in range(7)])
+    falling = schedule(num_steps, learning_rate=1.0, warmup=0, decay=share, schedule="warmup-stable-decay")
+    assert falling.index(1.0) == 0 and falling.count(1.0) == num_steps - 6  # the first of the seven is at the peak
+
+
 @given(st.integers(1, 200), st.floats(0, 0.99), st.floats(0, 1))
 def test_the_schedule_rises_then_falls(num_steps: int, warmup: float, final: float) -> None:
     rates = schedule(num_steps, learning_rate=1.0, warmup=warmup, final_learning_rate=final)
-    num_warm = math.ceil(warmup * num_steps)
+    num_warm = share_of(warmup, num_steps)
     assert rates[:num_warm] == pytest.approx([(number + 1) / num_warm for number in range(num_warm)])
     assert rates[num_warm:] == sorted(rates[num_warm:], reverse=True)
     assert all(final - 1e-9 <= rate <= 1 for rate in rates[num_warm:])

@@ -75,6 +75,14 @@ def test_train_with_a_search_and_measurements(asked: Recipe, tmp_path: Path, mod
     assert "15 steps, 14 more to try learning rates" in found.how
 
 
+def test_tried_steps_are_the_share_as_written(asked: Recipe, tmp_path: Path, model_trial: ModelTrial) -> None:
+    """0.28 of the trunk's 25 steps are 7, by floats 8; of an expert's 3 it is 1, of the universal model's 5 it is 2."""
+    changes = {"learning_rates": (1e-4, 2e-4), "search_share": 0.28, "validation_documents": 1, "trunk_sequences": 50}
+    recipe = asked.model_copy(update={"train": asked.train.model_copy(update=changes)})
+    found = needed(recipe, tmp_path, "no file", model_trial)["train"]
+    assert "36 steps, 20 more to try learning rates" in found.how
+
+
 def test_compose(asked: Recipe, tmp_path: Path, model_trial: ModelTrial) -> None:
     found = needed(asked, tmp_path, "no file", model_trial)["compose"]
     # 2 languages: 5 sequences of 100 tokens and 4 passes over 25 each; 2 x 3 + 2 loads; the router on 50 documents

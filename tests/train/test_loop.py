@@ -17,6 +17,8 @@ from safetensors.torch import load_file
 
 from codechoir.artifacts import StageFolder
 from codechoir.errors import InputError, ToolMissingError
+from codechoir.model.checkpoint import save_tensors
+from codechoir.model.optimiser import read_state
 from codechoir.train import loop
 from codechoir.train.branch import Branch, train_branch
 from codechoir.train.config import TrainConfig
@@ -149,6 +151,48 @@ def test_a_killed_run_carries_on_bit_for_bit(run: Any, random_base: Path, tmp_pa
     assert told(carried) == told(lines)
     assert again["losses"] == facts["losses"]
     assert all(torch.equal(whole[name], tensors[name]) for name in whole)
+
+
+@pytest.mark.parametrize("fault", ["damaged", "missing"])
+@pytest.mark.parametrize("has_older", [False, True])
+def test_a_checkpoint_without_its_best_is_not_carried_on_from(
+    run: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    fault: str,
+    has_older: bool,
+) -> None:
+    """There are those after 1, 4 and 5 steps; 5 tells of 4 as the best. 1 is its own best, or tells of 4, too."""
+    settings = {"measured": True, "validation_steps": 1, "patience": 9, "keep_checkpoints": 5}
+    facts, _, expected = run("whole", **settings)
+    gradients = loop._gradients
+
+    def stop(task: loop.Task, module: Any, step: int) -> float:
+        if step == 5:
+            raise KeyboardInterrupt
+        return gradients(task, module, step)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(loop, "_gradients", stop)
+        run(**settings)
+    first, second, third, best, newest = sorted((tmp_path / "out" / "checkpoints").iterdir())
+    for path in (newest,) if has_older else (newest, first):
+        tensors, progress = read_state(path)
+        save_tensors(path, tensors, {"progress": json.dumps(progress | {"best_step": 4, "best_bits": 0.01})})
+    second.unlink()
+    third.unlink()
+    if fault == "damaged":
+        best.write_bytes(best.read_bytes()[:-1])
+    else:
+        best.unlink()
+    capsys.readouterr()
+    again, _, found = run(**settings)
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+    assert (again["losses"], again["best_step"]) == (facts["losses"], facts["best_step"])
+    told = capsys.readouterr().err
+    assert f"a checkpoint is {fault}, and the one before it is taken: {best}" in told
+    assert ("the branch begins anew" in told) == (not has_older)
 
 
 @pytest.mark.parametrize("bad_step", ["stop", "skip"])

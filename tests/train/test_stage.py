@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -12,12 +14,13 @@ import torch
 from safetensors.torch import load_file
 
 from codechoir.artifacts import Manifest, read_manifest
-from codechoir.errors import ConfigError, InputError
+from codechoir.errors import ConfigError, IncompatibleModelError, InputError, ToolMissingError
+from codechoir.model.checkpoint import load_tokenizer
 from codechoir.model.infilling_tokens import new_rows
 from codechoir.train import stage
 from codechoir.train.branch import Branch
-from codechoir.train.config import TrainConfig
-from codechoir.train.stage import TrainInputs, train
+from codechoir.train.config import TrainConfig, Watcher
+from codechoir.train.stage import TrainInputs, check_it_can_be_trained, train
 
 LANGUAGES = ("python", "cpp")
 CONFIG = TrainConfig(
@@ -216,6 +219,35 @@ def test_what_a_base_cannot_is_told_before_any_work(
     with pytest.raises(ConfigError, match=said):
         train(CONFIG.model_copy(update=change), LANGUAGES, inputs, tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("package", ["tensorboard", "wandb"])
+def test_a_missing_watcher_is_told_before_any_work(
+    inputs: TrainInputs, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, package: Watcher
+) -> None:
+    """Though a folder that it wrote its runs to lies where Python looks for packages."""
+    (tmp_path / package).mkdir()
+    monkeypatch.setattr(sys, "path", [str(tmp_path)])
+    monkeypatch.delitem(sys.modules, package, raising=False)
+    with pytest.raises(ToolMissingError, match=package) as missing:
+        check_it_can_be_trained(CONFIG.model_copy(update={"watch": (package,)}), LANGUAGES, inputs.base)
+    assert f"codechoir[{package}]" in missing.value.next_step
+
+
+def test_infilling_tokens_that_cannot_be_added_are_told_before_any_work(inputs: TrainInputs, tmp_path: Path) -> None:
+    base = shutil.copytree(inputs.base, tmp_path / "base")
+    tokenizer = load_tokenizer(base)
+    tokenizer.add_tokens(["<fim_prefix>"], special_tokens=True)
+    tokenizer.save_pretrained(base)
+    check_it_can_be_trained(CONFIG, LANGUAGES, base)
+    with pytest.raises(IncompatibleModelError, match="infilling tokens cannot be added"):
+        check_it_can_be_trained(CONFIG.model_copy(update={"infilling_rate": 0.5}), LANGUAGES, base)
+
+
+def test_new_tokens_that_nothing_would_learn_are_told_before_any_work(inputs: TrainInputs) -> None:
+    with pytest.raises(ConfigError, match="learned by the trunk, which reads nothing"):
+        config = CONFIG.model_copy(update={"infilling_rate": 0.5, "trunk_sequences": 0})
+        check_it_can_be_trained(config, LANGUAGES, inputs.base)
 
 
 @pytest.mark.parametrize("change", [{"sequences_per_forward": 1}, {"gradient_checkpointing": True}, {"max_skips": 9}])

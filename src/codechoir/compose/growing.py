@@ -27,12 +27,13 @@ from codechoir.compose.provenance import changed, own_share
 from codechoir.compose.refitting import Refit
 from codechoir.compose.retention import NamedRouters, retention
 from codechoir.compose.stage import random_texts, write_model
-from codechoir.compose.texts import RouterTexts
+from codechoir.compose.texts import RouterTexts, check_length
 from codechoir.compose.views import ComposedView, view_composed
 from codechoir.console import say
 from codechoir.errors import ConfigError, IncompatibleModelError, InputError, ProofError
 from codechoir.languages import GENERALIST
-from codechoir.model.checkpoint import load_tokenizer
+from codechoir.model.checkpoint import load_tokenizer, model_config
+from codechoir.model.families import context_length
 from codechoir.model.moe import MODEL_TYPE
 
 VERSION = 4
@@ -59,7 +60,8 @@ class GrowInputs:
 def grow(config: ComposeConfig, inputs: GrowInputs, change: Change, out: Path) -> Manifest:
     """Writes the changed model into `out` and returns the manifest.
 
-    Raises ConfigError for a change that cannot be, IncompatibleModelError for an expert that does not fit, ProofError.
+    Raises ConfigError for a change or a length of text that cannot be, IncompatibleModelError for an expert that does
+    not fit, ProofError.
     """
     _check_config(config)
     if out.resolve() == inputs.model.resolve():
@@ -71,6 +73,7 @@ def grow(config: ComposeConfig, inputs: GrowInputs, change: Change, out: Path) -
     view = view_composed(inputs.model)
     checked = plan_change(view, change, config)
     texts = _texts(checked, change, inputs.documents, config)
+    _check_lengths(view, texts, config)
     refit = Refit(view, checked, texts, config)
     folder.begin()
     weights = write_model(out, checked, refit, config)
@@ -148,6 +151,15 @@ def _check_config(config: ComposeConfig) -> None:
             seen="shared: mean",
             allowed="require-equal, base (the composed model's)",
         )
+
+
+def _check_lengths(view: ComposedView, texts: Mapping[str, RouterTexts], config: ComposeConfig) -> None:
+    """Raises ConfigError where the model has no positions for what will be read."""
+    context = context_length(model_config(view.composed.dense_config, view.folder))
+    if texts:
+        check_length("compose.sequence_length", config.sequence_length, context)
+    elif config.prove:
+        check_length("compose.proof_tokens", config.proof_tokens, context)
 
 
 def _opened(view: ComposedView, name: str, folder: Path, anchor: str, config: ComposeConfig) -> Expert:

@@ -10,6 +10,7 @@ import json
 import os
 import re
 import shutil
+import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -223,12 +224,16 @@ def _name_plain_tokenizer(folder: Path) -> None:
 
 
 def save_tensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str]) -> None:
-    """Writes one safetensors file, whole or not at all. Raises DiskFullError."""
+    """Writes one safetensors file, whole or not at all, with any new file's rights. Raises DiskFullError."""
     partial = path.with_name(f".{path.name}.partial")
     plain = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
     with disk_full_told(path):
         try:
-            save_file(plain, partial, dict(metadata))
+            partial.unlink(missing_ok=True)
+            partial.touch()
+            rights = stat.S_IMODE(partial.stat().st_mode)
+            save_file(plain, partial, dict(metadata))  # the library's own file, which its owner alone may read
+            partial.chmod(rights)
             with partial.open("rb+") as written:
                 os.fsync(written.fileno())  # else a power cut may leave the name without the bytes
             partial.replace(path)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import re
+from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -89,3 +91,8 @@ class OptimiserConfig(Config):
     beta1: float = Field(0.9, ge=0, lt=1, description="AdamW's first moment decay")
     beta2: float = Field(0.95, ge=0, lt=1, description="AdamW's second moment decay")
     clip_norm: float = Field(1.0, gt=0, description="gradients are scaled down to this norm")
+
+
+def share_of(share: float, num_steps: int) -> int:
+    """The steps that a share of them is, rounded up: of the share as it is written, since 0.07 * 100 is above 7."""
+    return math.ceil(Fraction(str(share)) * num_steps)

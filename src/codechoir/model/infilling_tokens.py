@@ -25,6 +25,7 @@ from codechoir.records import read_json
 NEW_ROWS = "new_rows.json"
 _VERSION = 2  # of what is written
 _NOISE = 0.1  # of each column's spread
+_OTHERWISE = "set train.infilling_rate to 0, or take a base that has such tokens"
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +98,23 @@ def new_rows(folder: Path) -> NewRows | None:
     return NewRows(range(*told["rows"]), tuple(told["tensors"]))
 
 
+def learns_infilling_tokens(base: Path) -> bool:
+    """Whether a base has to learn its sentinels: they are to be added, or `with_infilling_tokens` has added them.
+
+    Raises IncompatibleModelError where they cannot be added.
+    """
+    tokenizer = load_tokenizer(base)
+    if find_sentinels(tokenizer) is not None:
+        return new_rows(base) is not None
+    _add_sentinels(tokenizer, base)
+    _vocabulary_tensors(open_checkpoint(base))
+    return True
+
+
 def with_infilling_tokens(base: Path, digest: str, folder: Path) -> Path:
     """A folder of the base whose vocabulary has sentinels: the base itself where it has some, else `folder`.
+
+    Raises IncompatibleModelError as `learns_infilling_tokens` does.
 
     `digest` stands for the base; a whole `folder` that was made of the same one is taken as it is, any other is
     written anew. New sentinels have StarCoder's names, which other programs look for. Their rows are the mean of all
@@ -112,18 +128,35 @@ def with_infilling_tokens(base: Path, digest: str, folder: Path) -> Path:
         told: Any = read_json(folder / NEW_ROWS)
         if told["base"] == digest and told.get("version") == _VERSION:
             return folder
-    source = open_checkpoint(base)
-    tokenizer = load_tokenizer(base)
-    first = max(tokenizer.get_vocab().values()) + 1
-    tokenizer.add_tokens([_STARCODER.prefix, _STARCODER.middle, _STARCODER.suffix], special_tokens=True)
-    rows = range(first, len(tokenizer))
-    assert len(rows) == 3 and find_sentinels(tokenizer) is not None, "tokens are numbered without gaps"
+    source, tokenizer = open_checkpoint(base), load_tokenizer(base)
+    rows = _add_sentinels(tokenizer, base)
     tensors = _vocabulary_tensors(source)
     size = max(int(source.config["vocab_size"]), rows.stop)  # a padded vocabulary has room already
     _write(source, {"vocab_size": size}, NewRows(rows, tensors), tokenizer, folder)
     made = {"version": _VERSION, "base": digest}
     write_json(folder / NEW_ROWS, made | {"rows": [rows.start, rows.stop], "tensors": tensors})
     return folder
+
+
+def _add_sentinels(tokenizer: Any, base: Path) -> range:
+    """Adds new sentinels behind all tokens and returns their ids. Raises IncompatibleModelError where they cannot be.
+
+    A tokenizer that is read again numbers added tokens by how many there are, so ids with gaps would not stay.
+    """
+    vocabulary: dict[str, int] = tokenizer.get_vocab()
+    names = [_STARCODER.prefix, _STARCODER.middle, _STARCODER.suffix]
+    first, held = max(vocabulary.values()) + 1, [name for name in names if name in vocabulary]
+    if held or first != len(vocabulary):
+        raise IncompatibleModelError(
+            "infilling tokens cannot be added to this vocabulary",
+            seen=f"{', '.join(held) or f'{len(vocabulary)} tokens with ids up to {first - 1}'} ({base})",
+            allowed=f"ids without gaps, and all or none of {', '.join(names)}",
+            next_step=_OTHERWISE,
+        )
+    tokenizer.add_tokens(names, special_tokens=True)
+    rows = range(first, first + len(names))
+    assert tokenizer.convert_tokens_to_ids(names) == list(rows)
+    return rows
 
 
 def _vocabulary_tensors(source: Checkpoint) -> tuple[str, ...]:
@@ -137,7 +170,7 @@ def _vocabulary_tensors(source: Checkpoint) -> tuple[str, ...]:
         raise IncompatibleModelError(
             "which tensors have a row a token could not be told, so infilling tokens cannot be added",
             seen=source.folder,
-            next_step="set train.infilling_rate to 0, or take a base that has such tokens",
+            next_step=_OTHERWISE,
         )
     return found
 

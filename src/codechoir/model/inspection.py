@@ -21,6 +21,8 @@ from codechoir.errors import IncompatibleModelError
 from codechoir.model.checkpoint import model_config, shortened
 
 _WIDTH, _INNER = 6, 10  # of the small stand-ins; unlike each other, so that no two layers can be mistaken
+# Sizes that contradict others (an assertion is torch's), settings that are missing or unknown, packages that are.
+_CANNOT_BUILD = (ValueError, TypeError, AssertionError, AttributeError, LookupError, ImportError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +42,7 @@ def inspect_model(config: Mapping[str, Any], where: object) -> Found:
     """The feed-forward of an unknown model. Raises IncompatibleModelError naming what could not be told."""
     model = build_on_meta(config, where)
     path, layers = _layers(model, where)
-    width = int(model.config.get_text_config(decoder=True).hidden_size)
+    width = _told(model, "hidden_size", where)
     found = {_in_layer(layer, width, where) for layer in layers}
     if len(found) > 1:
         names = sorted({name for name, *_ in found})
@@ -65,7 +67,7 @@ def build_on_meta(config: Mapping[str, Any], where: object) -> Any:
     try:
         with torch.device("meta"):
             return AutoModelForCausalLM.from_config(known)
-    except (ValueError, TypeError, AssertionError) as error:  # an assertion of torch's: sizes that contradict others
+    except _CANNOT_BUILD as error:
         raise _refused("transformers cannot build a causal language model of it", f"{where}: {error}") from None
 
 
@@ -78,9 +80,17 @@ def _refused(why: str, seen: str) -> IncompatibleModelError:
     )
 
 
+def _told(model: Any, size: str, where: object) -> int:
+    """A size that the decoder's config has under its usual name."""
+    told = getattr(model.config.get_text_config(decoder=True), size, None)
+    if not isinstance(told, int):
+        raise _refused(f"its config has no {size}", f"{model.config.model_type} ({where})")
+    return told
+
+
 def _layers(model: nn.Module, where: object) -> tuple[str, nn.ModuleList]:
     """The list of decoder layers, as long as the config says."""
-    num_layers = int(model.config.get_text_config(decoder=True).num_hidden_layers)  # type: ignore[operator, union-attr]
+    num_layers = _told(model, "num_hidden_layers", where)
     lists = [
         (name, module)
         for name, module in model.named_modules()

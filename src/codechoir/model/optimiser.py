@@ -18,8 +18,8 @@ from torch import nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from codechoir.errors import InputError
-from codechoir.model.checkpoint import load_tensors, save_tensors
-from codechoir.model.config import OptimiserConfig
+from codechoir.model.checkpoint import load_tensors, open_weights, save_tensors
+from codechoir.model.config import OptimiserConfig, share_of
 
 MASTER = "master."  # prefix of the masters among the state's tensors
 _MOMENTS = ("step", "exp_avg", "exp_avg_sq")
@@ -128,12 +128,26 @@ class MasterAdamW:
 
 
 def read_state(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    """The tensors and the progress that were saved as one file. Raises InputError where it is damaged."""
+    """The tensors and the progress that were saved as one file. Raises InputError where it is missing or damaged."""
     try:
         tensors, metadata = load_tensors(path)
         return tensors, dict(json.loads(metadata["progress"]))
     except (InputError, KeyError, ValueError, TypeError):
-        raise InputError("the checkpoint is damaged", seen=path, next_step="remove it and run again") from None
+        raise _unreadable(path) from None
+
+
+def check_state(path: Path) -> None:
+    """Raises InputError where the file of a saved state is missing or cut short, by its header alone."""
+    try:
+        open_weights(path.parent, path.stem)
+    except InputError:
+        raise _unreadable(path) from None
+
+
+def _unreadable(path: Path) -> InputError:
+    if not path.exists():
+        return InputError("a checkpoint is missing", seen=path, next_step="run again")
+    return InputError("a checkpoint is damaged", seen=path, next_step="remove it and run again")
 
 
 def _chunked(masters: Mapping[str, nn.Parameter]) -> list[tuple[str, ...]]:
@@ -168,12 +182,12 @@ def learning_rate(step: int, num_steps: int, config: OptimiserConfig) -> float:
     By a cosine (SGDR, arXiv 1608.03983, eq. 5), by a line, or staying at the peak and falling by a line in the last
     steps (warm-up, stable, decay: MiniCPM, arXiv 2404.06395, eq. 1).
     """
-    warmup = math.ceil(config.warmup * num_steps)
+    warmup = share_of(config.warmup, num_steps)
     if step < warmup:
         return config.learning_rate * (step + 1) / warmup
     start = warmup
     if config.schedule == "warmup-stable-decay":
-        start = max(warmup, num_steps - math.ceil(config.decay * num_steps))
+        start = max(warmup, num_steps - share_of(config.decay, num_steps))
     share = max(step - start, 0) / max(num_steps - start, 1)
     fallen = 0.5 * (1 - math.cos(math.pi * share)) if config.schedule == "cosine" else share
     return config.learning_rate * (1 - (1 - config.final_learning_rate) * fallen)

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch.nn import functional
 
 ROUTING_JSON = "routing.json"
@@ -148,7 +148,7 @@ def find_prompt_router(model: str) -> PromptRouter:
 
 def save_prompt_router(folder: Path, experts: Sequence[str], dense_config: Any, router: PromptRouter) -> None:
     """Writes the sidecar into a model's folder."""
-    save_file(router.tensors(), folder / ROUTING_TENSORS, {"format": "pt"})
+    (folder / ROUTING_TENSORS).write_bytes(save(router.tensors(), {"format": "pt"}))  # with any new file's rights
     routing = {"experts": list(experts), "dense_config": dense_config, "prompt_router": router.settings()}
     (folder / ROUTING_JSON).write_text(json.dumps(routing, indent=1) + "\n", encoding="utf-8")
 

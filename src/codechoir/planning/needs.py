@@ -6,7 +6,6 @@ a stage. Nothing is measured here: figures are products of counts that the recip
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -18,6 +17,7 @@ from codechoir.compose.config import TuneConfig
 from codechoir.config import Config
 from codechoir.errors import InputError
 from codechoir.generate.config import TUNED, GenerateConfig
+from codechoir.model.config import share_of
 from codechoir.planning.curate_trial import CurateTrial
 from codechoir.planning.model_trial import ModelTrial, trained_bytes
 from codechoir.planning.trial import Trials
@@ -149,7 +149,7 @@ class _Arm:
 
     def tried(self, config: TrainConfig) -> _Arm:
         """One learning rate's try."""
-        return replace(self, num_steps=math.ceil(config.search_share * self.num_steps))
+        return replace(self, num_steps=share_of(config.search_share, self.num_steps))
 
     def seconds(self, config: TrainConfig, trial: ModelTrial) -> float:
         """Of its steps and its measurements of bits per byte."""

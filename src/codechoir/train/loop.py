@@ -1,8 +1,8 @@
 """The training loop: a model, its sequences in order and its optimiser in; the steps made, told and carried on.
 
 Knows nothing of languages, ways or files of models. A step is fixed by its number alone: its rows, its learning rate
-and what dropout draws, so a run that carries on from a checkpoint makes the very steps that were lost. The loss of a
-step is the mean over all its tokens that count, on whichever process they lie.
+and what is drawn at random, so a run that carries on from a checkpoint makes the very steps that were lost. The loss of
+a step is the mean over all its tokens that count, on whichever process they lie.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import torch
 from codechoir.artifacts import StageFolder
 from codechoir.console import Progress, say
 from codechoir.errors import InputError
-from codechoir.model.optimiser import MasterAdamW, learning_rate, read_state
+from codechoir.model.optimiser import MasterAdamW, check_state, learning_rate, read_state
 from codechoir.train.checkpoints import Checkpoints
 from codechoir.train.config import TrainConfig
 from codechoir.train.devices import Devices
@@ -219,24 +219,33 @@ def _measure(task: Task, module: Any, state: State) -> dict[str, float | None] |
 
 
 def _resume(checkpoints: Checkpoints, optimiser: MasterAdamW, devices: Devices) -> State:
-    """Goes on from the newest checkpoint, or from one before it where that is damaged. Raises InputError: all are."""
-    kept = checkpoints.newest_first()
+    """Goes on from the newest checkpoint that is whole and whose best one is there and whole, too.
+
+    Where none has its best one, the branch begins anew. Raises InputError where all are damaged.
+    """
+    kept, any_whole = checkpoints.newest_first(), False
     for path in kept:
         try:
             tensors, progress = read_state(path)
+            any_whole = True
+            if progress["best_step"]:
+                check_state(checkpoints.path(progress["best_step"]))
         except InputError as error:
-            if path == kept[-1]:
+            is_last = path == kept[-1]
+            if is_last and not any_whole:
                 raise
             if devices.is_first:
-                say(f"train: a checkpoint is damaged, and the one before it is taken: {error.seen}")
+                instead = "the branch begins anew" if is_last else "the one before it is taken"
+                say(f"train: {error.what}, and {instead}: {error.seen}")
         else:
             optimiser.restore(tensors)
-            _remove_damaged(kept[: kept.index(path)], devices)
+            _remove_unusable(kept[: kept.index(path)], devices)
             return State(**progress | {"best_bits": progress["best_bits"] or math.inf})
+    _remove_unusable(kept, devices)
     return State()
 
 
-def _remove_damaged(paths: Sequence[Path], devices: Devices) -> None:
+def _remove_unusable(paths: Sequence[Path], devices: Devices) -> None:
     """They would count among the newest that are kept."""
     devices.meet()  # all have looked
     for path in paths if devices.is_first else ():

@@ -6,6 +6,7 @@ its checkpoint, so that no step is told twice. Only the first process has one.
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -119,6 +120,14 @@ _SINKS: Mapping[Watcher, type[_TensorBoard] | type[_WeightsAndBiases]] = {
     "tensorboard": _TensorBoard,
     "wandb": _WeightsAndBiases,
 }
+
+
+def check_watchers(watch: Sequence[Watcher]) -> None:
+    """Raises ToolMissingError naming a watcher whose package is not installed."""
+    for package in watch:
+        found = importlib.util.find_spec(package)
+        if found is None or found.origin is None:  # without an origin: a folder that a watcher wrote to
+            raise _missing(package)
 
 
 def _missing(package: str) -> ToolMissingError:

@@ -14,6 +14,7 @@ from functools import partial
 from typing import Any
 
 from codechoir.artifacts import StageFolder
+from codechoir.model.config import share_of
 from codechoir.train.branch import Branch, finished_or, train_branch
 from codechoir.train.config import TrainConfig
 from codechoir.train.sequences import First
@@ -25,7 +26,7 @@ def search_rate(
 ) -> tuple[float, list[dict[str, Any]]]:
     """The best of `config.learning_rates` for the branch, and every try: its rate, steps, tokens and bits per byte."""
     num_steps = -(-len(branch.sequences) // config.sequences_per_step)
-    count = math.ceil(config.search_share * num_steps) * config.sequences_per_step
+    count = share_of(config.search_share, num_steps) * config.sequences_per_step
     settings = {"patience": 0, "bad_step": "skip", "max_skips": num_steps + 1}  # a rate too high loses, no more
     tries, means = [], []
     for rate in config.learning_rates:

@@ -22,11 +22,12 @@ from codechoir.documents import stream_texts
 from codechoir.errors import ConfigError
 from codechoir.model.checkpoint import load_tokenizer, model_config, open_checkpoint, separator_id
 from codechoir.model.families import context_length, family_of
-from codechoir.model.infilling_tokens import new_rows, with_infilling_tokens
+from codechoir.model.infilling_tokens import learns_infilling_tokens, with_infilling_tokens
 from codechoir.train.acceleration import pays_to_compile
 from codechoir.train.branch import Branch, finished_or, train_branch
 from codechoir.train.config import BRANCHES_ONLY, UNTOLD, TrainConfig
 from codechoir.train.devices import join_devices
+from codechoir.train.metrics import check_watchers
 from codechoir.train.mixing import Arms, ShardSequences, arms
 from codechoir.train.search import search_rate
 from codechoir.train.sequences import Sequences
@@ -34,7 +35,7 @@ from codechoir.train.shards import Shard, Source, make_shards
 from codechoir.train.validation import Rows, chosen, validation_rows
 from codechoir.train.ways import check_way
 
-VERSION = 3
+VERSION = 4
 TRUNK, UNIVERSAL = "trunk", "universal"
 _EXPERTS = "experts"
 _BASE, _SEARCH, _SHARDS = "base", "search", "tokens"  # folders beside the branches'
@@ -77,6 +78,14 @@ def check_it_can_be_trained(config: TrainConfig, languages: Sequence[str], base:
             seen=f"train.sequence_length {config.sequence_length}",
             allowed=f"at most {context}",
         )
+    check_watchers(config.watch)
+    can_learn = config.trunk_sequences > 0 or config.branches_trainable == "all"
+    if config.infilling_rate and learns_infilling_tokens(base) and not can_learn:
+        raise ConfigError(
+            "the base has no infilling tokens, and new ones are learned by the trunk, which reads nothing",
+            seen="train.trunk_sequences 0",
+            allowed="1 or more, a train.infilling_rate of 0, or a base that has such tokens",
+        )
 
 
 def _with_infilling_tokens(config: TrainConfig, inputs: TrainInputs, folder: Path) -> TrainInputs:
@@ -88,12 +97,6 @@ def _with_infilling_tokens(config: TrainConfig, inputs: TrainInputs, folder: Pat
         if is_turn:
             inputs = replace(inputs, base=with_infilling_tokens(inputs.base, inputs.base_digest, folder))
         devices.meet()
-    if new_rows(inputs.base) and not config.trunk_sequences and config.branches_trainable != "all":
-        raise ConfigError(
-            "the base has no infilling tokens, and new ones are learned by the trunk, which reads nothing",
-            seen="train.trunk_sequences 0",
-            allowed="1 or more, a train.infilling_rate of 0, or a base that has such tokens",
-        )
     return inputs
 
 
