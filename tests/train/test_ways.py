@@ -41,6 +41,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "gpt_neox": _SIZES,
     "stablelm": _SIZES | {"num_key_value_heads": 1},
 }
+_SPECIAL = {"pad_token_id": 0, "bos_token_id": 0, "eos_token_id": 0}
 CONFIG = TrainConfig(lora_rank=2, last_layers=1)
 
 
@@ -48,8 +49,7 @@ CONFIG = TrainConfig(lora_rank=2, last_layers=1)
 def family(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Path:
     folder = tmp_path_factory.mktemp(request.param)
     torch.manual_seed(0)
-    special = {"pad_token_id": 0, "bos_token_id": 0, "eos_token_id": 0}
-    config = AutoConfig.for_model(request.param, **FAMILIES[request.param], **special)
+    config = AutoConfig.for_model(request.param, **FAMILIES[request.param], **_SPECIAL)
     AutoModelForCausalLM.from_config(config).save_pretrained(folder)
     return folder
 
@@ -128,6 +128,31 @@ def test_the_backward_pass_stops_at_the_lowest_trained_layer(family: Path) -> No
     assert gradients(plain) == gradients(again)
     for name, parameter in plain.trained().items():
         torch.testing.assert_close(again.trained()[name].grad, parameter.grad)
+
+
+@pytest.mark.parametrize(
+    ("model_type", "dropout"),
+    [
+        ("gpt_bigcode", {}),  # 0.1 each, by default
+        ("phi", {"resid_pdrop": 0.2, "embd_pdrop": 0.2, "attention_dropout": 0.2}),
+        ("seed_oss", {"residual_dropout": 0.2, "attention_dropout": 0.2, "head_dim": 8, "num_key_value_heads": 1}),
+    ],
+)
+def test_nothing_is_dropped_and_the_config_stays(model_type: str, dropout: dict[str, Any], tmp_path: Path) -> None:
+    config = AutoConfig.for_model(model_type, **FAMILIES.get(model_type, _SIZES) | _SPECIAL | dropout)
+    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path / "base")
+    subject = load_subject(tmp_path / "base", "all", CONFIG, torch.float32)
+    tokens = torch.arange(1, 33).view(2, 16)
+    with torch.no_grad():
+        expected = load_model(tmp_path / "base", torch.float32)(tokens, use_cache=False).logits
+        assert subject.model.training
+        torch.testing.assert_close(subject.model(tokens, use_cache=False).logits, expected)
+    masters = {name: parameter.detach() for name, parameter in subject.trained().items()}
+    write_result(subject, masters, CONFIG, tmp_path / "out")
+    before, after = (open_checkpoint(tmp_path / folder).config for folder in ("base", "out"))
+    dropped = {name: value for name, value in before.items() if "drop" in name}
+    assert any(dropped.values())
+    assert {name: value for name, value in after.items() if "drop" in name} == dropped
 
 
 @pytest.mark.parametrize("family", ["llama"], indirect=True)

@@ -88,7 +88,7 @@ class TrainConfig(OptimiserConfig):
     checkpoint_seconds: float = Field(60, ge=0, description="a killed run loses at most so much work")
     keep_checkpoints: int = Field(1, ge=1, description="newest checkpoints kept while a branch is trained")
     watch: tuple[Watcher, ...] = Field((), description="write metrics for these as well")
-    seed: int = Field(0, ge=0, lt=2**63, description="orders documents, draws dropout and low-rank updates")
+    seed: int = Field(0, ge=0, lt=2**63, description="orders documents and draws low-rank updates")
 
     @model_validator(mode="after")
     def _validation_is_there(self) -> Self:

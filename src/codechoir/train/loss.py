@@ -16,7 +16,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from codechoir.train.acceleration import document_ends
+from codechoir.train.acceleration import document_ends, forward_told
 from codechoir.train.new_rows import TrainedRows
 
 _CHUNK_BYTES = {"cpu": 2**26, "cuda": 2**29}  # of float32 logits at a time
@@ -175,8 +175,9 @@ def _head_is_plain(model: Any, cap: float | None) -> bool:
     was_training = model.training
     model.eval()
     tokens_BT = torch.arange(1, 9, device=head.weight.device)[None] % head.out_features
-    logits_BTV = model(input_ids=tokens_BT, use_cache=False).logits.float()
-    ours_BTV = head(model.base_model(input_ids=tokens_BT, use_cache=False).last_hidden_state).float()
+    with forward_told(model):
+        logits_BTV = model(input_ids=tokens_BT, use_cache=False).logits.float()
+        ours_BTV = head(model.base_model(input_ids=tokens_BT, use_cache=False).last_hidden_state).float()
     ours_BTV = cap * torch.tanh(ours_BTV / cap) if cap is not None else ours_BTV
     model.train(was_training)
     tolerance = 1e-5 if head.weight.dtype == torch.float32 else 2e-2

@@ -59,12 +59,13 @@ class Subject:
 
 
 def load_subject(start: Path, way: Way, config: TrainConfig, dtype: torch.dtype) -> Subject:
-    """The model of the folder `start` on the CPU, all weights frozen but those that `way` trains.
+    """The model of the folder `start` on the CPU, without dropout, all weights frozen but those that `way` trains.
 
     Raises as `check_way` does.
     """
     family = family_of(open_checkpoint(start).config, start)
     model = load_model(start, dtype).train()
+    _stop_dropout(model)
     model.requires_grad_(False)
     check_way(way, config, len(model.get_submodule(family.layers)))
     if way == "lora":
@@ -79,6 +80,20 @@ def load_subject(start: Path, way: Way, config: TrainConfig, dtype: torch.dtype)
             layer.forward = partial(checkpoint, layer.forward, use_reentrant=False)
     new = new_rows(start)
     return Subject(start, way, family, model, TrainedRows(model, new) if new and way != "all" else None)
+
+
+def _stop_dropout(model: nn.Module) -> None:
+    """Sets every probability of dropout to 0, in modules and the configs that they go by.
+
+    What is dropped would hang on how a step is parted into forward passes and processes.
+    """
+    for module in model.modules():
+        if isinstance(module, nn.modules.dropout._DropoutNd):
+            module.p = 0.0
+        for owner in (module, getattr(module, "config", None)):
+            for name, value in list(getattr(owner, "__dict__", {}).items()):
+                if "drop" in name and isinstance(value, float):
+                    setattr(owner, name, 0.0)
 
 
 def check_way(way: Way, config: TrainConfig, num_layers: int) -> None:
