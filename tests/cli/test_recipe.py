@@ -19,7 +19,7 @@ def test_every_value_is_shown_with_its_description(codechoir) -> None:
         for key, value, description in described(load_recipe(TINY, ["train.seed=5"]))
     ]
     assert shown.stdout.splitlines() == expected
-    assert "train.seed = 5  # orders documents, draws dropout and low-rank updates" in expected
+    assert "train.seed = 5  # orders documents and draws low-rank updates" in expected
     assert "base.layers = 2  # decoder layers" in expected  # a default, and one of several kinds
 
 
