@@ -11,8 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from codechoir.cli.main import as_user_error
-from codechoir.console import say
+from codechoir.cli.main import end_by
 
 
 def page_parser(name: str, description: str | None) -> argparse.ArgumentParser:
@@ -34,11 +33,7 @@ def run_program(main: Callable[[], int]) -> NoReturn:
     try:
         sys.exit(main())
     except Exception as error:
-        known = as_user_error(error)
-        if known is None:
-            raise
-        say(f"error: {known}")
-        sys.exit(2)
+        end_by(error)
 
 
 def write_page(text: str, out: Path | None) -> None:

@@ -10,6 +10,7 @@ import errno
 import os
 import re
 import sys
+from typing import NoReturn
 
 import click
 
@@ -74,11 +75,16 @@ def main() -> None:
         say("interrupted; run the same command again to carry on")
         sys.exit(130)
     except Exception as error:
-        known = as_user_error(error)
-        if known is None:
-            raise
-        say(f"error: {known}")
-        sys.exit(2)
+        end_by(error)
+
+
+def end_by(error: Exception) -> NoReturn:
+    """Says a user's error and exits with code 2; raises a bug."""
+    known = as_user_error(error)
+    if known is None:
+        raise error
+    say(f"error: {known}")
+    sys.exit(2)
 
 
 def as_user_error(error: Exception) -> UserError | None:
