@@ -138,7 +138,9 @@ class _Running:
             ended = self._answer(time.monotonic() + _END_SECONDS)
         except SandboxError:
             return False
-        return ended is not None and ended[0].get("ended") == 0
+        assert self._process is not None
+        # the answer to the last job may have come before the keeper's death
+        return ended is not None and ended[0].get("ended") == 0 and self._process.poll() is None
 
     def run(self, job: Job) -> list[StepResult]:
         if self._scratch is not None:
