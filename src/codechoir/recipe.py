@@ -75,9 +75,8 @@ def check_base(recipe: Recipe, base: Path) -> None:
 
     Raises ConfigError, IncompatibleModelError, ToolMissingError.
     """
-    from codechoir.compose.texts import check_length
     from codechoir.model.checkpoint import model_config, open_checkpoint
-    from codechoir.model.families import context_length
+    from codechoir.model.families import check_length, context_length
     from codechoir.train.stage import check_it_can_be_trained
 
     if recipe.train.branches_trainable in ("last-layers", "all") and recipe.compose.shared == "require-equal":

@@ -27,7 +27,7 @@ from codechoir.compose.provenance import changed, own_share
 from codechoir.compose.refitting import Refit
 from codechoir.compose.retention import NamedRouters, retention
 from codechoir.compose.stage import random_texts, write_model
-from codechoir.compose.texts import RouterTexts, check_length
+from codechoir.compose.texts import RouterTexts, check_lengths
 from codechoir.compose.views import ComposedView, view_composed
 from codechoir.console import say
 from codechoir.errors import ConfigError, IncompatibleModelError, InputError, ProofError
@@ -73,7 +73,8 @@ def grow(config: ComposeConfig, inputs: GrowInputs, change: Change, out: Path) -
     view = view_composed(inputs.model)
     checked = plan_change(view, change, config)
     texts = _texts(checked, change, inputs.documents, config)
-    _check_lengths(view, texts, config)
+    context = context_length(model_config(view.composed.dense_config, view.folder))
+    check_lengths(config, context, is_fitted=bool(texts))
     refit = Refit(view, checked, texts, config)
     folder.begin()
     weights = write_model(out, checked, refit, config)
@@ -151,15 +152,6 @@ def _check_config(config: ComposeConfig) -> None:
             seen="shared: mean",
             allowed="require-equal, base (the composed model's)",
         )
-
-
-def _check_lengths(view: ComposedView, texts: Mapping[str, RouterTexts], config: ComposeConfig) -> None:
-    """Raises ConfigError where the model has no positions for what will be read."""
-    context = context_length(model_config(view.composed.dense_config, view.folder))
-    if texts:
-        check_length("compose.sequence_length", config.sequence_length, context)
-    elif config.prove:
-        check_length("compose.proof_tokens", config.proof_tokens, context)
 
 
 def _opened(view: ComposedView, name: str, folder: Path, anchor: str, config: ComposeConfig) -> Expert:

@@ -18,7 +18,7 @@ from codechoir.compose.compatibility import compare_vocabularies, special_token_
 from codechoir.compose.config import ComposeConfig, Shared
 from codechoir.compose.experts import Expert, blended, generalist, open_expert
 from codechoir.compose.prompt_routers import check_fallback
-from codechoir.compose.texts import check_length
+from codechoir.compose.texts import check_lengths
 from codechoir.compose.trunk import Trunk, open_trunk
 from codechoir.errors import ConfigError, IncompatibleModelError
 from codechoir.languages import GENERALIST
@@ -114,11 +114,7 @@ def plan(trunk: Path, experts: Mapping[str, Path], config: ComposeConfig | None 
     if len(experts) + config.generalist < 2:
         raise IncompatibleModelError("a composed model needs at least two experts", seen=", ".join(experts) or "none")
     base = open_trunk(trunk)
-    context = context_length(model_config(base.config, trunk))
-    if fitted:
-        check_length("compose.sequence_length", config.sequence_length, context)
-    elif config.prove:
-        check_length("compose.proof_tokens", config.proof_tokens, context)
+    check_lengths(config, context_length(model_config(base.config, trunk)), is_fitted=fitted)
     opened = {language: open_expert(language, folder, base) for language, folder in experts.items()}
     if config.generalist:
         opened[GENERALIST] = generalist(base)

@@ -13,9 +13,10 @@ import torch
 
 from codechoir.compose.config import ComposeConfig
 from codechoir.documents import Text, in_turn, read_texts
-from codechoir.errors import ConfigError, InputError
+from codechoir.errors import InputError
 from codechoir.model.checkpoint import separator_id
 from codechoir.model.encoding import TextEncoder
+from codechoir.model.families import check_length
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,15 +47,12 @@ class RouterTexts:
         return cls(torch.stack(sequences[:num_fit]), torch.stack(sequences[num_fit:]), prompts)
 
 
-def check_length(name: str, length: int, most: int | None) -> None:
-    """Raises ConfigError where a model has positions for fewer tokens than a recipe's key `name` asks for."""
-    if most is not None and length > most:
-        raise ConfigError(
-            "the model has no positions for so much text",
-            seen=f"{name} {length}",
-            allowed=f"at most {most}",
-            next_step=f"lower {name}; a stage's own command takes it as --set {name.rpartition('.')[2]}",
-        )
+def check_lengths(config: ComposeConfig, context: int | None, *, is_fitted: bool) -> None:
+    """Raises ConfigError where a model with positions for `context` tokens has none for what fit or proofs read."""
+    if is_fitted:
+        check_length("compose.sequence_length", config.sequence_length, context)
+    elif config.prove:
+        check_length("compose.proof_tokens", config.proof_tokens, context)
 
 
 def first_tokens(texts: list[Text], tokenizer: Any, prefix_tokens: int) -> list[torch.Tensor]:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from codechoir.errors import ConfigError
 from codechoir.model.checkpoint import model_config
 from codechoir.model.inspection import inspect_model
 
@@ -136,6 +137,17 @@ def context_length(config: Any) -> int | None:
     """The most tokens that a model has positions for, by transformers' config of it; None where it does not say."""
     told = (getattr(config, name, None) for name in ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len"))
     return next((value for value in told if value), None)
+
+
+def check_length(name: str, length: int, most: int | None) -> None:
+    """Raises ConfigError where a model has positions for fewer tokens than a recipe's key `name` asks for."""
+    if most is not None and length > most:
+        raise ConfigError(
+            "the model has no positions for so much text",
+            seen=f"{name} {length}",
+            allowed=f"at most {most}",
+            next_step=f"lower {name}; a stage's own command takes it as --set {name.rpartition('.')[2]}",
+        )
 
 
 def decoder_of(config: Mapping[str, Any], where: object) -> Decoder:

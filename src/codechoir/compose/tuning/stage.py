@@ -15,7 +15,6 @@ from typing import Any
 from codechoir.artifacts import Manifest, StageFolder
 from codechoir.compose.config import TuneConfig
 from codechoir.compose.provenance import own_share, recorded
-from codechoir.compose.texts import check_length
 from codechoir.compose.tuning.loop import Loop, Outcome, Subject, best_weights, remove_state, set_weights
 from codechoir.compose.tuning.measure import MEAN, Validation, load_facts, validate
 from codechoir.compose.tuning.texts import TuneTexts, read_tune_texts
@@ -26,7 +25,7 @@ from codechoir.errors import ConfigError, InputError
 from codechoir.languages import GENERALIST
 from codechoir.model.checkpoint import load_tokenizer, model_config
 from codechoir.model.device import compute_device, compute_dtype
-from codechoir.model.families import context_length
+from codechoir.model.families import check_length, context_length
 from codechoir.model.moe import ROUTING_JSON, Composed, Routing, load_composed, open_composed
 from codechoir.model.routing_gap import recovered
 
