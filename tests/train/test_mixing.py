@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from codechoir.errors import ConfigError
+from codechoir.model.token_shards import TokenShard
 from codechoir.train.config import TrainConfig
 from codechoir.train.mixing import Arms, Order, ShardSequences, arms, mixed
-from codechoir.train.shards import Shard
 
 NAMES = ("python", "java", "cpp", "javascript")
 
@@ -87,7 +87,7 @@ def test_a_weight_of_no_language() -> None:
 @pytest.fixture(scope="module")
 def sequences() -> ShardSequences:
     shards = {
-        name: Shard(np.arange(80).reshape(10, 8) + 100 * number, np.tile(np.arange(8), (10, 1)), 1, 0, 1.0, 1)
+        name: TokenShard(np.arange(80).reshape(10, 8) + 100 * number, np.tile(np.arange(8), (10, 1)), 1, 0, 1.0, 1)
         for number, name in enumerate(NAMES)
     }
     return ShardSequences(arms(NAMES, config_of(trunk_sequences=4, expert_sequences=6)).universal_order(), shards)

@@ -18,10 +18,11 @@ from codechoir.artifacts import read_manifest
 from codechoir.documents import DOCUMENT_SCHEMA, in_seeded_order, in_turn, read_texts, write_parquet
 from codechoir.errors import InputError
 from codechoir.model.infilling_tokens import with_infilling_tokens
+from codechoir.model.token_shards import TokenShard
 from codechoir.train import shards as shards_module
 from codechoir.train.config import TrainConfig
 from codechoir.train.packing import Writer, fill
-from codechoir.train.shards import Shard, Source, make_shards
+from codechoir.train.shards import Source, make_shards
 from codechoir.train.validation import hold_back
 
 CONFIG = TrainConfig(sequence_length=64, document_tokens=100, validation_documents=3, infilling_rate=0.5)
@@ -54,7 +55,7 @@ def expected(source: Source, config: TrainConfig, num_sequences: int) -> tuple[A
     return np.array([row.tokens for row in rows]), np.array([row.positions for row in rows]), figures
 
 
-def compare(shard: Shard, source: Source, config: TrainConfig) -> None:
+def compare(shard: TokenShard, source: Source, config: TrainConfig) -> None:
     tokens, positions, figures = expected(source, config, len(shard.tokens_NT))
     assert np.array_equal(shard.tokens_NT, tokens)
     assert np.array_equal(shard.positions_NT, positions)

@@ -18,8 +18,8 @@ import numpy.typing as npt
 import torch
 
 from codechoir.errors import ConfigError
+from codechoir.model.token_shards import TokenShard
 from codechoir.train.config import TrainConfig
-from codechoir.train.shards import Shard
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +103,7 @@ class ShardSequences:
     """A branch's sequences: read from the shards as they are asked for, in the order's order."""
 
     order: Order
-    shards: Mapping[str, Shard]
+    shards: Mapping[str, TokenShard]
 
     def __len__(self) -> int:
         return len(self.order.index_N)

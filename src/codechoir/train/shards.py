@@ -1,4 +1,4 @@
-"""A language's packed sequences on disk, written once and read as memory maps.
+"""A language's packed sequences, written to disk once.
 
 In: curate's documents and a tokenizer. Out: a finished folder a language with `tokens.npy` and `positions.npy`, keyed
 by a digest of all that they depend on. Memory holds each document's key and package, never the texts: these are
@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from codechoir.artifacts import StageFolder, disk_full_told, file_sha256, files_digest, locked, read_manifest
 from codechoir.documents import Text, in_seeded_order, in_turn, stream_texts
@@ -25,13 +24,13 @@ from codechoir.errors import InputError
 from codechoir.model.checkpoint import TOKENIZER_FILES, load_tokenizer, separator_id
 from codechoir.model.encoding import TextEncoder
 from codechoir.model.infilling_tokens import find_sentinels
+from codechoir.model.token_shards import POSITIONS, TOKENS, TokenShard, open_token_shard
 from codechoir.train.config import TrainConfig
 from codechoir.train.infilling import Rates
 from codechoir.train.packing import Document, Writer, fill
 from codechoir.train.validation import hold_back
 
 VERSION = 3
-_TOKENS, _POSITIONS = "tokens.npy", "positions.npy"
 _SETTINGS = (
     "sequence_length",
     "document_tokens",
@@ -43,23 +42,6 @@ _SETTINGS = (
 
 
 @dataclass(frozen=True, slots=True)
-class Shard:
-    """One language's packed sequences, memory-mapped, shape (N, T), in the smallest format that holds them.
-
-    A position is a token's place within its document; position 0 is a document's first token (the separator), or the
-    first after a cut. `epochs` tells how often the documents were gone through, `num_infillings` how many documents or
-    parts of them are infillings, `num_bytes` the UTF-8 bytes of text.
-    """
-
-    tokens_NT: npt.NDArray[Any]
-    positions_NT: npt.NDArray[Any]
-    num_documents: int
-    num_infillings: int
-    epochs: float
-    num_bytes: int
-
-
-@dataclass(frozen=True, slots=True)
 class Source:
     """What shards are made of: curate's documents with the digest that stands for them, and the tokenizer's folder."""
 
@@ -68,21 +50,9 @@ class Source:
     tokenizer: Path
 
 
-def open_shard(folder: Path) -> Shard:
-    """A finished shard. Raises InputError where it is not finished."""
-    facts = read_manifest(folder).facts
-    tokens_NT, positions_NT = (np.load(folder / name, mmap_mode="r") for name in (_TOKENS, _POSITIONS))
-    return Shard(
-        tokens_NT,
-        positions_NT,
-        num_documents=facts["num_documents"],
-        num_infillings=facts["num_infillings"],
-        epochs=facts["epochs"],
-        num_bytes=facts["num_bytes"],
-    )
-
-
-def make_shards(source: Source, num_sequences: Mapping[str, int], config: TrainConfig, out: Path) -> dict[str, Shard]:
+def make_shards(
+    source: Source, num_sequences: Mapping[str, int], config: TrainConfig, out: Path
+) -> dict[str, TokenShard]:
     """Every language's shard under `out`, of so many sequences; those that are not there are written.
 
     Any number of processes may call this at once, as those of one training do: one of them writes, the others wait at
@@ -102,14 +72,14 @@ def make_shards(source: Source, num_sequences: Mapping[str, int], config: TrainC
                 folder.begin()
                 texts = stream_texts(source.documents, language, "train")
                 folder.finish(_write(folder.path, texts, writer_of(source.tokenizer, config), config, wanted))
-        shards[language] = open_shard(folder.path)
+        shards[language] = open_token_shard(folder.path)
     return shards
 
 
 def _is_sound(folder: Path) -> bool:
     """Whether a finished shard's bytes are those that were written: a token changed would train without a word."""
     told = read_manifest(folder).facts["checksums"]
-    return all(file_sha256(folder / name) == told[name] for name in (_TOKENS, _POSITIONS))
+    return all(file_sha256(folder / name) == told[name] for name in (TOKENS, POSITIONS))
 
 
 def tokenizer_digest(folder: Path) -> str:
@@ -145,7 +115,7 @@ def _write(folder: Path, texts: Iterable[Text], writer: Writer, config: TrainCon
             raise InputError("no training documents", next_step="run the curate stage with more sources")
         shape = (wanted, config.sequence_length)
         size = writer.encoder.vocabulary
-        with _array(folder / _TOKENS, size, shape) as tokens, _array(folder / _POSITIONS, shape[1], shape) as positions:
+        with _array(folder / TOKENS, size, shape) as tokens, _array(folder / POSITIONS, shape[1], shape) as positions:
             for row in islice(fill(_documents(kept, spool, writer, config.seed), config.sequence_length), wanted):
                 tokens.write(np.asarray(row.tokens, _format(size)).tobytes())
                 positions.write(np.asarray(row.positions, _format(shape[1])).tobytes())
@@ -157,7 +127,7 @@ def _write(folder: Path, texts: Iterable[Text], writer: Writer, config: TrainCon
         "num_infillings": num_infillings,
         "epochs": round(num_texts / len(kept), 3),
         "num_bytes": round(num_bytes),
-        "checksums": {name: file_sha256(folder / name) for name in (_TOKENS, _POSITIONS)},
+        "checksums": {name: file_sha256(folder / name) for name in (TOKENS, POSITIONS)},
     }
 
 

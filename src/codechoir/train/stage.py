@@ -23,6 +23,7 @@ from codechoir.errors import ConfigError
 from codechoir.model.checkpoint import load_tokenizer, model_config, open_checkpoint, separator_id
 from codechoir.model.families import context_length, family_of
 from codechoir.model.infilling_tokens import learns_infilling_tokens, with_infilling_tokens
+from codechoir.model.token_shards import TokenShard
 from codechoir.train.acceleration import pays_to_compile
 from codechoir.train.branch import Branch, finished_or, train_branch
 from codechoir.train.config import BRANCHES_ONLY, UNTOLD, TrainConfig
@@ -31,7 +32,7 @@ from codechoir.train.metrics import check_watchers
 from codechoir.train.mixing import Arms, ShardSequences, arms
 from codechoir.train.search import search_rate
 from codechoir.train.sequences import Sequences
-from codechoir.train.shards import Shard, Source, make_shards
+from codechoir.train.shards import Source, make_shards
 from codechoir.train.validation import Rows, chosen, validation_rows
 from codechoir.train.ways import check_way
 
@@ -194,7 +195,7 @@ class _Run:
 class _Data:
     """All languages' sequences, who reads which, and what is measured on."""
 
-    shards: Mapping[str, Shard]
+    shards: Mapping[str, TokenShard]
     arms: Arms
     validation: tuple[Rows, ...]
 
