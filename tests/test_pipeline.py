@@ -117,6 +117,24 @@ def test_a_recipe_that_tunes_has_a_tuned_model(run: Path, codechoir, tiny: list[
     assert "MoE, token routing, tuned" in (run / "report" / "report.md").read_text()
 
 
+def test_a_recipe_that_tunes_the_whole_gives_the_universal_model_as_much(run: Path, codechoir, tiny: list[str]) -> None:
+    """Of the branches it alone is trained anew; the report judges the tuned model, at equal tokens."""
+    before = times(run)
+    budget = ("what=whole", "steps=3", "sequences_per_language=2", "top_k=1", "validation_sequences=2")
+    changes = [part for value in budget for part in ("--set", f"tune.{value}")]
+    done = codechoir(*tiny, "--out", run, *changes, "--set", "generate.complete=[]")
+    assert done.code == 0, done.stderr
+    assert rerun(before, run) == {"train/universal", "generate", "evaluate", "report"}
+    universal, tuned = (read_manifest(run / name) for name in ("train/universal", "tune"))
+    assert tuned.config["sequence_length"] == 128 and tuned.config["first_left"] == {"python": 16, "javascript": 16}
+    assert universal.facts["total_tokens"] == 2 * 128 * (16 + 3 * 2)
+    assert universal.facts["data_matched"] and universal.facts["tuned_tokens"] == tuned.facts["tokens"]
+    told = (run / "report" / "report.md").read_text()
+    assert "Does the MoE with token routing, tuned beat the universal dense model?" in told
+    assert "Equal total tokens: 5,632 tokens for the universal model, 5,632 for the trunk, all experts and tun" in told
+    assert "the very tokens of all experts and tuning together" in told
+
+
 def test_values_that_change_no_result_rerun_nothing(run: Path, codechoir, tiny: list[str]) -> None:
     before = times(run)
     same = ("train.checkpoint_seconds=9", "generate.batch_size=3", "generate.score_batch_size=2", "evaluate.workers=1")

@@ -12,6 +12,7 @@ from pydantic import BaseModel
 
 from codechoir.errors import ConfigError, InputError
 from codechoir.recipe import Recipe, check_base, described, load_recipe, resolved
+from codechoir.train.config import Tuning
 
 RECIPES = sorted((Path(__file__).parent.parent / "recipes").glob("*.yaml"))
 SMALL = """
@@ -125,6 +126,20 @@ def test_a_pass_k_is_allowed_where_the_samples_suffice_or_nothing_is_completed(s
     assert load_recipe(small, ["evaluate.pass_k=[1, 5]", *more]).evaluate.pass_k == (1, 5)
     with pytest.raises(ConfigError, match=r"which is 4(?s:.*)see `codechoir recipe show`"):
         load_recipe(small, ["evaluate.pass_k=[5, 1]", "generate.num_samples=4"])
+
+
+def test_the_whole_is_tuned_on_what_training_leaves(small: Path) -> None:
+    """In training's sequences; routers alone read what they like."""
+    whole = load_recipe(small, ["train.sequence_length=96", "tune={what: whole, steps: 7, sequences_per_language: 3}"])
+    assert whole.tune and whole.tune.sequence_length == 96
+    assert whole.left_for_tuning == Tuning(21, whole.tune.validation_sequences)
+    same = ["train.sequence_length=96", "tune={what: whole, sequence_length: 96}"]
+    assert load_recipe(small, same).left_for_tuning == Tuning(400, 8)
+    routers = load_recipe(small, ["train.sequence_length=96", "tune={sequence_length: 64}"])
+    assert routers.tune and routers.tune.sequence_length == 64
+    assert routers.left_for_tuning == load_recipe(small).left_for_tuning == Tuning()
+    with pytest.raises(ConfigError, match=r"train\.sequence_length, which is 96"):
+        load_recipe(small, ["train.sequence_length=96", "tune={what: whole, sequence_length: 64}"])
 
 
 def test_a_missing_recipe(tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ from codechoir.report.stage import report
 from codechoir.sandbox.isolation import open_sandbox
 from codechoir.sandbox.programs import check_toolchain
 from codechoir.sandbox.toolchains.table import TOOLCHAINS
-from codechoir.train.stage import TRUNK, UNIVERSAL, TrainInputs, train
+from codechoir.train.stage import TRUNK, UNIVERSAL, TrainInputs, shards_left, train
 
 
 class Stage(StrEnum):
@@ -81,7 +81,7 @@ def _run_stages(recipe: Recipe, out: Path, cache: Path, only: Collection[Stage])
 
     if base and Stage.TRAIN in only:
         _announce(Stage.TRAIN)
-        inputs = TrainInputs(base.folder, base.digest, documents, _digest(out / "curate"))
+        inputs = TrainInputs(base.folder, base.digest, documents, _digest(out / "curate"), recipe.left_for_tuning)
         train(recipe.train, languages, inputs, out / "train")
     trunk, universal = out / "train" / TRUNK, out / "train" / UNIVERSAL
     experts = {language: out / "train" / language for language in languages}
@@ -89,11 +89,12 @@ def _run_stages(recipe: Recipe, out: Path, cache: Path, only: Collection[Stage])
 
     if Stage.COMPOSE in only:
         _announce(Stage.COMPOSE)
-        digests = {"train": _train_digest(out / "train", languages), "documents": _digest(out / "curate")}
+        digests = {"train": _train_digest(out / "train", (TRUNK, *languages)), "documents": _digest(out / "curate")}
         compose(recipe.compose, ComposeInputs(trunk, experts, documents, digests), out / "compose")
         if recipe.tune and tuned:
             digests = {"compose": _digest(out / "compose"), "documents": _digest(out / "curate")}
-            tune(recipe.tune, TuneInputs(out / "compose", documents, digests), tuned)
+            left = shards_left(recipe.train, languages, out / "train") if recipe.left_for_tuning.sequences else None
+            tune(recipe.tune, TuneInputs(out / "compose", documents, digests, left), tuned)
 
     if base and problems and Stage.GENERATE in only:
         _announce(Stage.GENERATE)
@@ -105,7 +106,7 @@ def _run_stages(recipe: Recipe, out: Path, cache: Path, only: Collection[Stage])
         folders = Folders(base.folder, trunk, universal, experts, out / "compose", tuned)
         digests = {
             "base": base.digest,
-            "train": _train_digest(out / "train", languages),
+            "train": _train_digest(out / "train", (TRUNK, *languages, UNIVERSAL)),
             "compose": _digest(out / "compose"),
             "documents": _digest(out / "curate"),
             "problems": problems.digest,
@@ -142,8 +143,8 @@ def _digest(folder: Path) -> str:
     return read_manifest(folder).digest
 
 
-def _train_digest(folder: Path, languages: Sequence[str]) -> str:
-    return digest_of({name: _digest(folder / name) for name in (TRUNK, *languages, UNIVERSAL)})
+def _train_digest(folder: Path, branches: Sequence[str]) -> str:
+    return digest_of({name: _digest(folder / name) for name in branches})
 
 
 def _announce(stage: Stage) -> None:

@@ -19,7 +19,7 @@ from codechoir.languages import LANGUAGES
 from codechoir.model.config import EMBEDDED, BaseSource
 from codechoir.problems import ProblemsConfig
 from codechoir.report.config import ReportConfig
-from codechoir.train.config import TrainConfig
+from codechoir.train.config import NOT_TUNED, TrainConfig, Tuning
 
 
 class Recipe(Config):
@@ -46,6 +46,13 @@ class Recipe(Config):
         """What the generate stage is told: without the tuned model where none is tuned."""
         return self.generate if self.tune else self.generate.untuned()
 
+    @property
+    def left_for_tuning(self) -> Tuning:
+        """What the train stage leaves for tuning the whole, and gives the universal model to read as well."""
+        if self.tune is None or self.tune.what == "routers":
+            return NOT_TUNED
+        return Tuning(self.tune.steps * self.tune.sequences_per_language, self.tune.validation_sequences)
+
     @field_validator("languages")
     @classmethod
     def _known_and_distinct(cls, languages: tuple[str, ...]) -> tuple[str, ...]:
@@ -53,6 +60,19 @@ class Recipe(Config):
         if unknown or len(set(languages)) < len(languages):
             raise ValueError(f"distinct languages of {', '.join(LANGUAGES)}")
         return languages
+
+    @field_validator("tune")
+    @classmethod
+    def _read_as_training_does(cls, tune: TuneConfig | None, info: ValidationInfo) -> TuneConfig | None:
+        train = info.data.get("train")  # none where it is itself refused
+        if not tune or not train or tune.what == "routers" or tune.sequence_length == train.sequence_length:
+            return tune
+        if "sequence_length" in tune.model_fields_set:
+            raise ValueError(
+                "the whole is tuned on sequences that training has left: leave sequence_length out, or set it to "
+                f"train.sequence_length, which is {train.sequence_length}"
+            )
+        return tune.model_copy(update={"sequence_length": train.sequence_length})
 
     @field_validator("evaluate")
     @classmethod

@@ -83,6 +83,17 @@ def test_tried_steps_are_the_share_as_written(asked: Recipe, tmp_path: Path, mod
     assert "36 steps, 20 more to try learning rates" in found.how
 
 
+def test_the_universal_model_of_a_recipe_that_tunes_the_whole(
+    asked: Recipe, tmp_path: Path, model_trial: ModelTrial
+) -> None:
+    """2 steps of 3 sequences a language: it reads 6 more of each, 32 in all, 8 steps; 4 more of each validate."""
+    tune = TuneConfig(what="whole", steps=2, sequences_per_language=3, validation_sequences=4, sequence_length=128)
+    found = needed(asked.model_copy(update={"tune": tune}), tmp_path, "no file", model_trial)["train"]
+    tokens = 2 * (8 + 10 + 6 + 4) * 128
+    assert found.seconds == pytest.approx(4 * 5.0 + (2 * 3 + 8) * 2.0 + 4 * 1.0 + tokens / 1000)
+    assert "18 steps" in found.how
+
+
 def test_compose(asked: Recipe, tmp_path: Path, model_trial: ModelTrial) -> None:
     found = needed(asked, tmp_path, "no file", model_trial)["compose"]
     # 2 languages: 5 sequences of 100 tokens and 4 passes over 25 each; 2 x 3 + 2 loads; the router on 50 documents

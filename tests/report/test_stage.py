@@ -278,6 +278,15 @@ def test_a_tuned_models_tokens_count(fake) -> None:
     assert "That read 500,000 tokens beside those of the trunk and the experts." in page.text
 
 
+@pytest.mark.parametrize(("what", "judged"), [("whole", "token routing, tuned"), ("routers", "prompt routing")])
+def test_a_run_that_tunes_the_whole_is_judged_by_the_tuned_model(fake, what: str, judged: str) -> None:
+    """It alone has read as much as the universal model; tuned routers are one routing of several."""
+    fake.scores += [each.model_copy(update={"model": "moe-tuned"}) for each in fake.scores if each.model == "universal"]
+    fake.facts["tune"] = {"what": what, "top_k": 1, "steps": 3, "best_step": 2, "tokens": 500_000}
+    page, _, _ = written(fake.write())
+    assert f"Does the MoE with {judged} beat the universal dense model?" in page.text
+
+
 def test_experts_of_an_earlier_recipe_and_a_generalist_are_no_languages(fake) -> None:
     fake.facts["compose"]["experts"] = [*fake.facts["compose"]["experts"], "generalist"]
     fake.facts["train/rust"] = dict(fake.facts["train/python"])

@@ -106,4 +106,7 @@ def test_skipped_steps_are_told(fake: Fake) -> None:
 def test_what_the_universal_model_is_matched_in(fake: Fake, data: bool, compute: bool, told: str) -> None:
     add(fake, "universal", data_matched=data, compute_matched=compute)
     (text,) = (block.text for block in section(fake).blocks if isinstance(block, Text))
-    assert re.search(told, text)
+    assert re.search(told, text) and "all experts together" in text
+    add(fake, "universal", data_matched=data, compute_matched=compute, tuned_tokens=9)
+    (text,) = (block.text for block in section(fake).blocks if isinstance(block, Text))
+    assert re.search(told, text) and text.count("all experts and tuning together") == 2

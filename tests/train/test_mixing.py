@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from codechoir.errors import ConfigError
 from codechoir.model.token_shards import TokenShard
-from codechoir.train.config import TrainConfig
+from codechoir.train.config import TrainConfig, Tuning
 from codechoir.train.mixing import Arms, Order, ShardSequences, arms, mixed
 
 NAMES = ("python", "java", "cpp", "javascript")
@@ -42,6 +42,20 @@ def test_every_row_is_read_once(mixing: dict[str, float], trunk: int, expert: in
     for name in NAMES:
         order = rows(given_arms.expert_order(name))
         assert order == sorted(order)
+
+
+@given(st.integers(0, 5), st.integers(1, 5), st.integers(1, 5), st.integers(0, 3))
+def test_the_universal_model_reads_what_tuning_reads(trunk: int, expert: int, tuned: int, validation: int) -> None:
+    """After the experts' rows; nobody reads those that validate."""
+    config = config_of(trunk_sequences=trunk, expert_sequences=expert)
+    plain, tuning = arms(NAMES, config), arms(NAMES, config, Tuning(tuned, validation))
+    left = [(name, trunk + expert + row) for name in NAMES for row in range(tuned)]
+    assert Counter(rows(tuning.universal_order())) == Counter(rows(plain.universal_order()) + left)
+    for name in NAMES:
+        assert rows(tuning.expert_order(name)) == rows(plain.expert_order(name))
+        assert tuning.first_tuned(name) == plain.num_sequences(name) == trunk + expert
+        assert tuning.num_sequences(name) == trunk + expert + tuned + validation
+    assert rows(tuning.trunk_order()) == rows(plain.trunk_order())
 
 
 @given(weights, st.integers(0, 50))

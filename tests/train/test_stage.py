@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import shutil
@@ -9,6 +10,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -17,10 +19,11 @@ from codechoir.artifacts import Manifest, read_manifest
 from codechoir.errors import ConfigError, IncompatibleModelError, InputError, ToolMissingError
 from codechoir.model.checkpoint import load_tokenizer
 from codechoir.model.infilling_tokens import new_rows
+from codechoir.model.token_shards import open_token_shard
 from codechoir.train import stage
 from codechoir.train.branch import Branch
-from codechoir.train.config import TrainConfig, Watcher
-from codechoir.train.stage import TrainInputs, check_it_can_be_trained, train
+from codechoir.train.config import TrainConfig, Tuning, Watcher
+from codechoir.train.stage import TrainInputs, check_it_can_be_trained, shards_left, train
 
 LANGUAGES = ("python", "cpp")
 CONFIG = TrainConfig(
@@ -143,6 +146,35 @@ def test_only_what_is_missing_is_trained(inputs: TrainInputs, tmp_path: Path, br
     (tmp_path / "cpp" / "manifest.json").unlink()
     train(CONFIG, LANGUAGES, inputs, tmp_path)
     assert [branch.name for branch in branches[4:]] == ["cpp"]
+
+
+def test_what_is_left_for_tuning_the_universal_model_reads_too(
+    inputs: TrainInputs, out: Path, tmp_path: Path, branches: list[Branch]
+) -> None:
+    """Trunk and experts stay as they are where that changes; the sequences left are those after theirs."""
+    train(CONFIG, LANGUAGES, inputs, tmp_path)
+    for tuned in (2, 5):
+        manifests = train(CONFIG, LANGUAGES, dataclasses.replace(inputs, tuning=Tuning(tuned, 1)), tmp_path)
+        facts = manifests["universal"].facts
+        assert facts["tokens"] == 2 * (3 + tuned) * 32 and facts["tuned_tokens"] == 2 * tuned * 32
+        assert facts["total_tokens"] == 2 * (4 + 3 + tuned) * 32
+        assert facts["data_matched"] and facts["compute_matched"]
+    assert [branch.name for branch in branches[4:]] == ["universal", "universal"]
+    for name, (folder, first) in shards_left(CONFIG, LANGUAGES, tmp_path).items():
+        shard = open_token_shard(folder)
+        assert (first, shard.tokens_NT.shape) == (7, (13, 32))
+        assert np.array_equal(shard.tokens_NT[:7], open_token_shard(out / "tokens" / name).tokens_NT)
+
+
+def test_another_tuning_searches_the_universal_models_rate_anew(inputs: TrainInputs, tmp_path: Path) -> None:
+    """On the share of more steps; no other arm's."""
+    config = CONFIG.model_copy(update={"learning_rates": (0.01,), "search_share": 0.5, "validation_documents": 2})
+    before, after = (
+        train(config, LANGUAGES, dataclasses.replace(inputs, tuning=tuning), tmp_path)
+        for tuning in (Tuning(), Tuning(9, 1))
+    )
+    assert [before["universal"].facts["search"][0]["steps"], after["universal"].facts["search"][0]["steps"]] == [2, 6]
+    assert all(before[name] == after[name] for name in ("trunk", *LANGUAGES))
 
 
 def test_a_language_without_documents(inputs: TrainInputs, tmp_path: Path) -> None:

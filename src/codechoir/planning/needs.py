@@ -111,13 +111,14 @@ def _models(recipe: Recipe, measured: Measured) -> tuple[Need, ...]:
 def _train(recipe: Recipe, trial: ModelTrial) -> Need:
     """Steps times a step's time; for each branch a model's loading and writing; tokenizing, tries and measurements."""
     config, num_experts = recipe.train, len(recipe.languages)
-    read = num_experts * (config.trunk_sequences + config.expert_sequences) * config.sequence_length
+    tuning, universal_sequences = recipe.left_for_tuning, config.expert_sequences + recipe.left_for_tuning.sequences
+    packed = num_experts * (config.trunk_sequences + universal_sequences + tuning.validation) * config.sequence_length
     trunk = _Arm(_steps(config.trunk_sequences * num_experts, config), num_experts, trial.trunk_step_seconds)
     expert = _Arm(_steps(config.expert_sequences, config), 1, trial.step_seconds)
-    universal = _Arm(_steps(config.expert_sequences * num_experts, config), num_experts, trial.step_seconds)
+    universal = _Arm(_steps(universal_sequences * num_experts, config), num_experts, trial.step_seconds)
     branches = (trunk, *[expert] * num_experts, universal)
     tries = [arm.tried(config) for arm in (trunk, expert, universal) for _ in config.learning_rates if arm.num_steps]
-    seconds = read / trial.tokenize_rate + (len(branches) + len(tries)) * trial.branch_seconds
+    seconds = packed / trial.tokenize_rate + (len(branches) + len(tries)) * trial.branch_seconds
     seconds += sum(arm.seconds(config, trial) for arm in (*branches, *tries))
     apart = f", beside {trial.device_memory / MIB:,.0f} MiB of the device's own" if trial.device_memory else ""
     most = "at most, " if config.patience else ""
@@ -130,7 +131,7 @@ def _train(recipe: Recipe, trial: ModelTrial) -> Need:
         f"disk: {len(branches)} models and the tokens, and up to {checkpoints / MIB:,.0f} MiB while one is trained"
     )
     disk = trial.folder_bytes + (len(branches) - 1) * trial.branch_bytes
-    disk += read * (_POSITION_BYTES + (2 if trial.vocabulary <= 2**16 else 4))
+    disk += packed * (_POSITION_BYTES + (2 if trial.vocabulary <= 2**16 else 4))
     memory = trial.first_memory + int(_FRAGMENTED * (trial.memory - trial.first_memory))
     return Need("train", seconds, memory, disk, how)
 

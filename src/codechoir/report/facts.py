@@ -122,7 +122,7 @@ class TrainFacts(Facts):
     """One branch of the training; `losses` are (tokens seen by this branch, nats a token), `bits_per_byte` by language.
 
     The universal model is data-matched where it read what all experts read together, compute-matched where its
-    training cost as much as theirs together.
+    training cost as much as theirs together; `tuned_tokens` that tuning reads are among these.
     """
 
     tokens: int | None = None
@@ -141,6 +141,7 @@ class TrainFacts(Facts):
     search: tuple[TryFacts, ...] = ()
     data_matched: bool | None = None
     compute_matched: bool | None = None
+    tuned_tokens: int = 0
 
 
 class ProofFacts(Facts):

@@ -36,9 +36,12 @@ CAUTIONS = (
 def verdicts(run: Run) -> tuple[Verdict, ...]:
     """Whether the MoE beats the universal model and the base, on the mean and per language.
 
-    The MoE is judged by its first routing that was scored, in a fixed order, never by the best of them.
+    The MoE is judged by its first routing that was scored, in a fixed order, never by the best of them; where the whole
+    was tuned by the tuned model, which alone has read as much as the universal one.
     """
-    model = next((each for each in wording.ROUTED if run.scores.score(each, MEAN, BITS)), None)
+    tunes_whole = run.tune is not None and run.tune.facts.what == "whole"
+    order = (TUNED, *wording.ROUTED) if tunes_whole else wording.ROUTED
+    model = next((each for each in order if run.scores.score(each, MEAN, BITS)), None)
     if model is None:
         answer = "Not run: the MoE has no scores, so nothing is claimed."
         return (Verdict("Does the MoE beat the dense models?", answer, "", (), "missing"),)

@@ -110,8 +110,9 @@ def _matched(run: Run) -> Iterator[Text]:
     universal = run.branches.get("universal")
     if universal is None or universal.facts.data_matched is None:
         return
-    data = "data-matched (the weights that were kept have learned from the very tokens that all experts together have)"
-    compute = "compute-matched (it read as many tokens as all experts together, at the same cost a token)"
+    readers = "all experts and tuning together" if universal.facts.tuned_tokens else "all experts together"
+    data = f"data-matched (the weights that were kept have learned from the very tokens of {readers})"
+    compute = f"compute-matched (it read as many tokens as {readers}, at the same cost a token)"
     told = {
         (True, True): f"{data} and {compute}",
         (True, False): f"{data}, but not {compute}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
@@ -97,3 +98,14 @@ class TrainConfig(OptimiserConfig):
         if any(rate <= 0 for rate in self.learning_rates):
             raise ValueError("learning_rates are greater than 0")
         return self
+
+
+@dataclass(frozen=True, slots=True)
+class Tuning:
+    """Sequences a language after the experts': those that the composed model is tuned on, then those that validate."""
+
+    sequences: int = 0
+    validation: int = 0
+
+
+NOT_TUNED = Tuning()

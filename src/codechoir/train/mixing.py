@@ -1,7 +1,8 @@
 """Which packed sequence of which language is at which place of a branch's reading.
 
 The trunk reads the first sequences of every language, mixed by their weights; each expert reads its language's next
-ones; the universal model reads exactly what all the experts read, mixed. An order is a table of rows that depends on
+ones; where the composed model is tuned, tuning reads those after. The universal model reads exactly what all the
+experts and tuning read, mixed. An order is a table of rows that depends on
 counts alone: not on where a run carries on, nor on how many processes share it. Shapes: N sequences of T tokens, B of
 them in a batch.
 """
@@ -19,7 +20,7 @@ import torch
 
 from codechoir.errors import ConfigError
 from codechoir.model.token_shards import TokenShard
-from codechoir.train.config import TrainConfig
+from codechoir.train.config import NOT_TUNED, TrainConfig, Tuning
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,13 +44,18 @@ def mixed(rows: Mapping[str, range]) -> Order:
 
 @dataclass(frozen=True, slots=True)
 class Arms:
-    """How many sequences each branch reads: the trunk's by language, and every expert's."""
+    """How many sequences each branch reads: the trunk's by language, every expert's, and tuning's."""
 
     trunk: Mapping[str, int]
     expert: int
+    tuning: Tuning = NOT_TUNED
 
     def num_sequences(self, language: str) -> int:
         """The sequences that a language's shard must have."""
+        return self.first_tuned(language) + self.tuning.sequences + self.tuning.validation
+
+    def first_tuned(self, language: str) -> int:
+        """The shard's first sequence after the experts'."""
         return self.trunk[language] + self.expert
 
     def trunk_order(self) -> Order:
@@ -58,17 +64,15 @@ class Arms:
 
     def expert_order(self, language: str) -> Order:
         """An expert's: its language's next after the trunk's."""
-        return mixed({language: self._expert_rows(language)})
+        return mixed({language: range(self.trunk[language], self.first_tuned(language))})
 
     def universal_order(self) -> Order:
-        """The universal model's: all that the experts read."""
-        return mixed({name: self._expert_rows(name) for name in self.trunk})
-
-    def _expert_rows(self, language: str) -> range:
-        return range(self.trunk[language], self.num_sequences(language))
+        """The universal model's: all that the experts and tuning read."""
+        num_tuned = self.tuning.sequences
+        return mixed({name: range(first, self.first_tuned(name) + num_tuned) for name, first in self.trunk.items()})
 
 
-def arms(languages: Sequence[str], config: TrainConfig) -> Arms:
+def arms(languages: Sequence[str], config: TrainConfig, tuning: Tuning = NOT_TUNED) -> Arms:
     """What each branch reads. Raises ConfigError where a weight's language is not trained.
 
     The weights of `mixing` share out the trunk's sequences, as many in all as with equal weights, by largest
@@ -86,7 +90,7 @@ def arms(languages: Sequence[str], config: TrainConfig) -> Arms:
     by_remainder = sorted(range(len(languages)), key=lambda number: counts[number] - exact[number])
     for number in by_remainder[: total - sum(counts)]:
         counts[number] += 1
-    return Arms(dict(zip(languages, counts, strict=True)), config.expert_sequences)
+    return Arms(dict(zip(languages, counts, strict=True)), config.expert_sequences, tuning)
 
 
 @dataclass(frozen=True, slots=True)

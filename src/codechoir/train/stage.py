@@ -6,7 +6,8 @@ finished and resumed on its own.
 The universal model is the dense control. It starts from the same trunk, trains the same weights by the same schedule
 and seed, and is told in its manifest to be *data-matched* where it read exactly the tokens that all experts read
 together, and *compute-matched* where its training cost as many operations as theirs together: at the same trained
-weights a token costs the same, so as many tokens. By default it is both; early stopping may end either.
+weights a token costs the same, so as many tokens. By default it is both; early stopping may end either. Where the
+composed model is tuned, sequences after the experts' are left for that, and the universal model reads these as well.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from codechoir.model.infilling_tokens import learns_infilling_tokens, with_infil
 from codechoir.model.token_shards import TokenShard
 from codechoir.train.acceleration import pays_to_compile
 from codechoir.train.branch import Branch, finished_or, train_branch
-from codechoir.train.config import BRANCHES_ONLY, UNTOLD, TrainConfig
+from codechoir.train.config import BRANCHES_ONLY, NOT_TUNED, UNTOLD, TrainConfig, Tuning
 from codechoir.train.devices import join_devices
 from codechoir.train.metrics import check_watchers
 from codechoir.train.mixing import Arms, ShardSequences, arms
@@ -50,6 +51,7 @@ class TrainInputs:
     base_digest: str
     documents: Path
     documents_digest: str
+    tuning: Tuning = NOT_TUNED
 
 
 def train(config: TrainConfig, languages: Sequence[str], inputs: TrainInputs, out: Path) -> dict[str, Manifest]:
@@ -101,9 +103,16 @@ def _with_infilling_tokens(config: TrainConfig, inputs: TrainInputs, folder: Pat
     return inputs
 
 
-def tokens_read(config: TrainConfig, num_languages: int) -> int:
+def shards_left(config: TrainConfig, languages: Sequence[str], out: Path) -> dict[str, tuple[Path, int]]:
+    """By language the shard of packed sequences under `out`, and the number of its first one after the experts'."""
+    split = arms(languages, config)
+    return {name: (out / _SHARDS / name, split.first_tuned(name)) for name in languages}
+
+
+def tokens_read(config: TrainConfig, num_languages: int, tuning: Tuning) -> int:
     """What all branches of a run read together, tries of learning rates not counted."""
-    return num_languages * (config.trunk_sequences + 2 * config.expert_sequences) * config.sequence_length
+    sequences = config.trunk_sequences + 2 * config.expert_sequences + tuning.sequences
+    return num_languages * sequences * config.sequence_length
 
 
 @dataclass(slots=True)
@@ -131,7 +140,9 @@ class _Run:
         return finished_or(folder, trained)
 
     def _folder(self, path: Path, name: str, more: dict[str, Any]) -> StageFolder:
-        trunk = self.manifests.get(TRUNK)
+        trunk, num_tuned = self.manifests.get(TRUNK), self.inputs.tuning.sequences
+        if name.endswith(UNIVERSAL) and num_tuned:  # its search too
+            more = more | {"tuned_sequences": num_tuned}
         untold = UNTOLD | (set() if trunk else BRANCHES_ONLY)
         untold |= {"learning_rate"} if self.config.learning_rates else set()
         return StageFolder(
@@ -154,7 +165,7 @@ class _Run:
 
     def _compiled(self) -> bool:
         num_parameters = sum(map(math.prod, open_checkpoint(self.inputs.base).shapes().values()))
-        return pays_to_compile(num_parameters, tokens_read(self.config, len(self.languages)))
+        return pays_to_compile(num_parameters, tokens_read(self.config, len(self.languages), self.inputs.tuning))
 
     def _rate(self, name: str, branch: Branch) -> tuple[float, list[dict[str, Any]]]:
         """The branch's peak learning rate and how it was found: one search each for trunk, experts and universal."""
@@ -180,13 +191,15 @@ class _Run:
         }
         if name == UNIVERSAL:
             experts = [self.manifests[one].facts for one in self.languages]
-            as_many = facts["tokens"] == sum(each["tokens"] for each in experts)
+            tuned = self.inputs.tuning.sequences * len(self.languages) * self.config.sequence_length
+            as_many = facts["tokens"] == sum(each["tokens"] for each in experts) + tuned
             all_through = not any(each["stopped_early"] for each in (facts, *experts))
             none_skipped = not any(each["skipped_steps"] for each in (facts, *experts))
             all_kept = all(each["tokens"] == each["tokens_read"] for each in (facts, *experts))
             beside |= {
                 "data_matched": as_many and all_through and all_kept and none_skipped,
-                "compute_matched": facts["tokens_read"] == sum(each["tokens_read"] for each in experts),
+                "compute_matched": facts["tokens_read"] == sum(each["tokens_read"] for each in experts) + tuned,
+                "tuned_tokens": tuned,
             }
         return beside
 
@@ -208,7 +221,7 @@ class _Data:
 
 
 def _read_data(config: TrainConfig, languages: Sequence[str], inputs: TrainInputs, out: Path) -> _Data:
-    split = arms(languages, config)
+    split = arms(languages, config, inputs.tuning)
     source = Source(inputs.documents, inputs.documents_digest, inputs.base)
     shards = make_shards(source, {name: split.num_sequences(name) for name in languages}, config, out)
     tokenizer = load_tokenizer(inputs.base)

@@ -41,9 +41,11 @@ def own_form(compose_config: ComposeConfig, compose_inputs: ComposeInputs, tmp_p
 def tuned(composed: Path, documents: Path, tmp_path: Path) -> Tuned:
     """`tuned(model=composed, out="out", **config)`: the tuned folder and what its manifest says."""
 
-    def run(model: Path = composed, out: str = "out", given: Path = documents, **settings: Any) -> Any:
+    def run(
+        model: Path = composed, out: str = "out", given: Path = documents, left: Any = None, **settings: Any
+    ) -> Any:
         config = TuneConfig.model_validate(SMALL | settings)
-        manifest = tune(config, TuneInputs(model, given, {"model": str(model)}), tmp_path / out)
+        manifest = tune(config, TuneInputs(model, given, {"model": str(model)}, left), tmp_path / out)
         return tmp_path / out, dict(manifest.facts)
 
     return run

@@ -43,7 +43,7 @@ def test_the_routers_are_those_of_a_plain_loop(
         reference.zero_grad()
         objective = 0.0
         for part in range(2):
-            tokens = texts.batch(2 * step + part)
+            tokens = texts.batch(2 * step + part).tokens_NT
             given = model(tokens, output_router_logits=False)
             router_logits = model(tokens, output_router_logits=True).router_logits
             entropy = functional.cross_entropy(given.logits[:, :-1].flatten(0, 1), tokens[:, 1:].flatten())

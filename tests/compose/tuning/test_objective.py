@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch.nn import functional
 from transformers.models.mixtral.modeling_mixtral import load_balancing_loss_func
 
-from codechoir.compose.tuning.objective import cross_entropy, divergence, moved_bias, switch_loss, z_loss
+from codechoir.compose.tuning.objective import NO_TARGET, cross_entropy, divergence, moved_bias, switch_loss, z_loss
 from codechoir.model.routing_codechoir_moe import top_k_in_training
 
 
@@ -18,23 +18,39 @@ def random(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
+def targets_of(tokens: torch.Tensor, *dropped: tuple[int, int]) -> torch.Tensor:
+    """Each place's next token; none at a row's end and at the places `dropped`."""
+    targets = torch.roll(tokens, -1, dims=1)
+    for row, place in [*((row, -1) for row in range(len(tokens))), *dropped]:
+        targets[row, place] = NO_TARGET
+    return targets
+
+
 def test_cross_entropy_is_the_next_tokens() -> None:
+    """Row 1 has no target at place 3."""
     logits, tokens = random(2, 6, 9).float(), torch.randint(9, (2, 6), generator=torch.Generator().manual_seed(1))
     expected = np.zeros((2, 5))
     for row in range(2):
         for place in range(5):
             scores = logits[row, place].double().numpy()
             expected[row, place] = np.log(np.exp(scores).sum()) - scores[tokens[row, place + 1]]
-    assert float(cross_entropy(logits, tokens)) == pytest.approx(expected.mean(), rel=1e-5)
-    np.testing.assert_allclose(cross_entropy(logits, tokens, by_row=True), expected.mean(axis=1), rtol=1e-5)
+    expected[1, 3] = np.nan
+    targets = targets_of(tokens, (1, 3))
+    assert float(cross_entropy(logits, targets)) == pytest.approx(np.nanmean(expected), rel=1e-5)
+    by_row = cross_entropy(logits, targets, by_row=True)
+    np.testing.assert_allclose(by_row, np.nanmean(expected, axis=1), rtol=1e-5)
 
 
 def test_divergence_is_torch_distributions() -> None:
     teacher, student = random(3, 5, 11, seed=1).float(), random(3, 5, 11, seed=2).float()
     distributions = [torch.distributions.Categorical(logits=each[:, :-1]) for each in (teacher, student)]
-    expected = torch.distributions.kl_divergence(*distributions).mean()
-    torch.testing.assert_close(divergence(teacher, student), expected)
-    assert float(divergence(teacher, teacher)) == pytest.approx(0, abs=1e-6)
+    expected = torch.distributions.kl_divergence(*distributions)
+    tokens = torch.zeros(3, 5, dtype=torch.long)
+    torch.testing.assert_close(divergence(teacher, student, targets_of(tokens)), expected.mean())
+    kept = torch.ones(3, 4, dtype=torch.bool)
+    kept[2, 1] = False
+    torch.testing.assert_close(divergence(teacher, student, targets_of(tokens, (2, 1))), expected[kept].mean())
+    assert float(divergence(teacher, teacher, targets_of(tokens))) == pytest.approx(0, abs=1e-6)
 
 
 def test_z_loss_is_the_formula() -> None:

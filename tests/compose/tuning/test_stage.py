@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from torch.nn import functional
 from transformers import AutoModelForCausalLM
 
+from codechoir.artifacts import read_manifest
 from codechoir.compose.config import ComposeConfig, TuneConfig
 from codechoir.compose.growing import Change, GrowInputs, grow
 from codechoir.compose.tuning.texts import read_tune_texts
@@ -19,6 +23,9 @@ from codechoir.errors import ConfigError, InputError
 from codechoir.model.checkpoint import load_tokenizer, open_checkpoint
 from codechoir.model.moe import Routing, load_composed, open_composed
 from codechoir.model.streaming import verify
+from codechoir.model.token_shards import open_token_shard
+from codechoir.train.config import TrainConfig
+from codechoir.train.shards import Source, make_shards
 
 from .conftest import SMALL, Tuned
 
@@ -27,6 +34,14 @@ LANGUAGES = ("python", "java", "cpp")
 
 def tensors_of(folder: Path) -> dict[str, torch.Tensor]:
     return dict(open_checkpoint(folder).items())
+
+
+@pytest.fixture(scope="module")
+def left(composed: Path, documents: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, int]]:
+    """Training's packed sequences, of short parts of documents; the experts have read three of each language."""
+    folder, config = tmp_path_factory.mktemp("left"), TrainConfig(sequence_length=48, document_tokens=30)
+    make_shards(Source(documents, "documents", composed), dict.fromkeys(LANGUAGES, 13), config, folder)
+    return {name: (folder / name, 3) for name in LANGUAGES}
 
 
 def is_router(name: str) -> bool:
@@ -71,7 +86,7 @@ def test_the_figures_are_those_of_the_written_folders(tuned: Tuned, composed: Pa
         plain = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, num_experts_per_tok=1).eval()
         ours = load_composed(folder, Routing.UNIFORM, 1, torch.float32)
         for number, name in enumerate(LANGUAGES):
-            tokens = texts.validation[name]
+            tokens = texts.validation[name].tokens_NT
             with torch.no_grad():
                 losses = [float(plain(row[None], labels=row[None]).loss) for row in tokens]
                 ours.set_routing("uniform")
@@ -216,3 +231,35 @@ def test_distillation_needs_frozen_experts() -> None:
     assert TuneConfig(what="whole").distillation_weight == 0
     assert TuneConfig().distillation_weight == 1
     assert TuneConfig(distillation=0).distillation_weight == 0
+
+
+def test_documents_that_training_has_packed_stay_apart(
+    tuned: Tuned, composed: Path, left: dict[str, tuple[Path, int]]
+) -> None:
+    """Losses before any step: those of plain transformers on each document by itself."""
+    _, facts = tuned(what="whole", top_k=1, left=left)
+    plain = AutoModelForCausalLM.from_pretrained(composed, dtype=torch.float32, num_experts_per_tok=1).eval()
+    for name, (folder, first) in left.items():
+        shard, means = open_token_shard(folder), []
+        for row in range(first + SMALL["steps"], first + SMALL["steps"] + 2):
+            starts = [*np.flatnonzero(shard.positions_NT[row] == 0), 48]
+            assert len(starts) > 2
+            losses = []
+            for start, end in itertools.pairwise(sorted({0, *starts})):
+                tokens = torch.from_numpy(shard.tokens_NT[row, start:end].astype(np.int64))[None]
+                with torch.no_grad():
+                    logits = plain(tokens).logits[0, :-1]
+                losses += functional.cross_entropy(logits, tokens[0, 1:], reduction="none").tolist()
+            means.append(sum(losses) / len(losses))
+        assert facts["losses"]["before"]["token"][name] == pytest.approx(sum(means) / 2, abs=2e-5)
+
+
+def test_what_is_left_is_another_input_than_documents(tuned: Tuned, left: dict[str, tuple[Path, int]]) -> None:
+    """And so is another place in it; the same again runs nothing."""
+    (out, first), (_, same_again) = (tuned(what="whole", left=left) for _ in range(2))
+    assert first == same_again
+    digests = [read_manifest(out).digest]
+    for given in ({name: (folder, 2) for name, (folder, _) in left.items()}, None):
+        tuned(what="whole", left=given)
+        digests.append(read_manifest(out).digest)
+    assert len(set(digests)) == 3

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+import pytest
 import torch
 
+from codechoir.artifacts import StageFolder
 from codechoir.compose.config import TuneConfig
-from codechoir.compose.tuning.texts import read_tune_texts
+from codechoir.compose.tuning.objective import NO_TARGET
+from codechoir.compose.tuning.texts import Sequences, read_left, read_tune_texts
 from codechoir.documents import read_texts
+from codechoir.errors import InputError
 from codechoir.model.checkpoint import load_tokenizer, separator_id
+from codechoir.model.token_shards import POSITIONS, TOKENS
 
 CONFIG = TuneConfig(sequence_length=120, validation_sequences=3, steps=5, sequences_per_language=2)
 
@@ -27,7 +33,7 @@ def test_no_document_is_in_both_and_none_is_held_out(documents: Path, random_bas
             ]
             for split in ("train", "held_out")
         }
-        validation, training = texts.validation[language], texts.training[language]
+        validation, training = texts.validation[language].tokens_NT, texts.training[language].tokens_NT
         assert validation.shape == (3, 120) and training.shape == (10, 120)
         sources = [_sources(row, contents["train"]) for row in torch.cat([validation, training]).tolist()]
         assert all(len(found) == 1 for found in sources)
@@ -40,17 +46,55 @@ def test_a_batch_has_one_sequence_of_each_language(documents: Path, random_base:
     texts = read_tune_texts(documents, languages, load_tokenizer(random_base), CONFIG)
     for number in (0, 3, 10, 13):
         batch = texts.batch(number)
-        assert batch.shape == (2, 120)
-        for row, name in zip(batch, languages, strict=True):
-            assert torch.equal(row, texts.training[name][number % 10])
+        assert batch.tokens_NT.shape == (2, 120) and batch.positions_NT is None
+        for row, name in zip(batch.tokens_NT, languages, strict=True):
+            assert torch.equal(row, texts.training[name].tokens_NT[number % 10])
 
 
 def test_the_seed_chooses_what_validates(documents: Path, random_base: Path) -> None:
     tokenizer = load_tokenizer(random_base)
     one, same = (read_tune_texts(documents, ("cpp",), tokenizer, CONFIG) for _ in range(2))
     other = read_tune_texts(documents, ("cpp",), tokenizer, CONFIG.model_copy(update={"seed": 1}))
-    assert torch.equal(one.validation["cpp"], same.validation["cpp"])
-    assert not torch.equal(one.validation["cpp"], other.validation["cpp"])
+    assert torch.equal(one.validation["cpp"].tokens_NT, same.validation["cpp"].tokens_NT)
+    assert not torch.equal(one.validation["cpp"].tokens_NT, other.validation["cpp"].tokens_NT)
+
+
+@pytest.fixture
+def left(tmp_path: Path) -> dict[str, tuple[Path, int]]:
+    """Two shards of 20 sequences of 8 tokens, each with a document that ends after its fifth; 4 and 5 rows are read."""
+    for number, name in enumerate(("cpp", "python")):
+        folder = StageFolder(tmp_path / name, f"tokens-{name}", 1, {}, {})
+        folder.begin()
+        np.save(tmp_path / name / TOKENS, (np.arange(160).reshape(20, 8) + 1000 * number).astype(np.uint16))
+        np.save(tmp_path / name / POSITIONS, np.tile(np.array([0, 1, 2, 3, 4, 0, 1, 2], np.uint16), (20, 1)))
+        folder.finish({"num_documents": 40, "num_infillings": 0, "epochs": 1.0, "num_bytes": 160})
+    return {"cpp": (tmp_path / "cpp", 4), "python": (tmp_path / "python", 5)}
+
+
+def test_what_training_has_left_is_read_in_order(left: dict[str, tuple[Path, int]]) -> None:
+    texts = read_left(left, CONFIG)
+    for number in (0, 9, 10):
+        batch = texts.batch(number).to(torch.device("cpu"))
+        starts = [8 * (4 + number % 10), 1000 + 8 * (5 + number % 10)]
+        assert batch.tokens_NT.tolist() == [list(range(start, start + 8)) for start in starts]
+        assert batch.positions_NT is not None and batch.positions_NT.tolist() == 2 * [[0, 1, 2, 3, 4, 0, 1, 2]]
+    held = texts.validation["python"].tokens_NT.long()
+    assert held.tolist() == [list(range(start, start + 8)) for start in (1120, 1128, 1136)]
+
+
+def test_too_little_is_left(left: dict[str, tuple[Path, int]]) -> None:
+    with pytest.raises(InputError, match="too few sequences") as caught:
+        read_left(left, CONFIG.model_copy(update={"steps": 7}))
+    assert caught.value.seen.endswith("20 rows") and caught.value.allowed == "21 and more"
+
+
+def test_targets_are_the_next_tokens_of_the_same_document(left: dict[str, tuple[Path, int]]) -> None:
+    packed = read_left(left, CONFIG).batch(0).to(torch.device("cpu"))
+    none = NO_TARGET
+    assert packed.targets()[0].tolist() == [33, 34, 35, 36, none, 38, 39, none]
+    assert Sequences(packed.tokens_NT).targets()[0].tolist() == [33, 34, 35, 36, 37, 38, 39, none]
+    assert packed.told()["position_ids"] is packed.positions_NT
+    assert "position_ids" not in Sequences(packed.tokens_NT).told()
 
 
 def _sources(row: list[int], documents: list[list[int]]) -> set[int]:

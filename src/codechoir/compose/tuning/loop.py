@@ -26,7 +26,7 @@ from codechoir.artifacts import StageFolder
 from codechoir.compose.config import TuneConfig
 from codechoir.compose.tuning.measure import Validation, validate
 from codechoir.compose.tuning.objective import cross_entropy, divergence, moved_bias, switch_loss, z_loss
-from codechoir.compose.tuning.texts import TuneTexts
+from codechoir.compose.tuning.texts import Sequences, TuneTexts
 from codechoir.compose.tuning.watch import Watch
 from codechoir.console import Progress
 from codechoir.errors import InputError
@@ -111,8 +111,8 @@ class Loop:
         num_passes, objective, loss = self._config.sequences_per_language, 0.0, 0.0
         counts_LE = torch.zeros_like(self._bias_LE)
         for number in range(num_passes):
-            tokens_BT = self._texts.batch(step * num_passes + number).to(self._model.device)
-            entropy, total = self._objective(tokens_BT)
+            batch = self._texts.batch(step * num_passes + number).to(self._model.device)
+            entropy, total = self._objective(batch)
             torch.autograd.backward(total / num_passes)
             objective += float(total.detach()) / num_passes
             loss += float(entropy.detach()) / num_passes
@@ -123,17 +123,18 @@ class Loop:
             self._bias_LE = moved_bias(self._bias_LE, counts_LE, self._config.balance_step)
         return objective, loss
 
-    def _objective(self, tokens_BT: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def _objective(self, batch: Sequences) -> tuple[torch.Tensor, torch.Tensor]:
         """A batch's cross-entropy, and the whole objective. Row number n is of language number n."""
         config, weight = self._config, self._config.distillation_weight
-        teacher_BTV = self._teacher(tokens_BT) if weight else None
+        teacher_BTV = self._teacher(batch) if weight else None
         self._model.set_routing(Routing.TOKEN, self._subject.top_k)
         with self._learning(), self._watch.watching():
-            logits_BTV = self._model(input_ids=tokens_BT, use_cache=False).logits
-        entropy = cross_entropy(logits_BTV, tokens_BT)
+            logits_BTV = self._model(**batch.told()).logits
+        targets_BT = batch.targets()
+        entropy = cross_entropy(logits_BTV, targets_BT)
         total = entropy
         if teacher_BTV is not None:
-            total = total + weight * divergence(teacher_BTV, logits_BTV)
+            total = total + weight * divergence(teacher_BTV, logits_BTV, targets_BT)
         routers = list(zip(self._watch.logits, self._watch.chosen, strict=True))
         if config.z_loss:
             total = total + config.z_loss * sum(z_loss(logits) for logits, _ in routers) / len(routers)
@@ -143,11 +144,11 @@ class Loop:
         return entropy, total
 
     @torch.no_grad()
-    def _teacher(self, tokens_BT: torch.Tensor) -> torch.Tensor:
+    def _teacher(self, batch: Sequences) -> torch.Tensor:
         """Each language's own expert's logits."""
         self._model.set_routing(Routing.FIXED)
         self._model.fix_routes(self._texts.languages)
-        logits_BTV: torch.Tensor = self._model(input_ids=tokens_BT, use_cache=False).logits
+        logits_BTV: torch.Tensor = self._model(**batch.told()).logits
         return logits_BTV
 
     @contextmanager

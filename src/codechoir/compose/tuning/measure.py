@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from codechoir.compose.tuning.objective import cross_entropy
+from codechoir.compose.tuning.texts import Sequences
 from codechoir.compose.tuning.watch import Watch
 from codechoir.model.moe import Routing
 
@@ -34,27 +35,24 @@ class Validation:
 
 
 @torch.no_grad()
-def validate(
-    model: Any, watch: Watch, routing: Routing, top_k: int, sequences: Mapping[str, torch.Tensor]
-) -> Validation:
-    """Runs the model over (N, T) token ids a language; fixed routing sends each to its own expert."""
+def validate(model: Any, watch: Watch, routing: Routing, top_k: int, sequences: Mapping[str, Sequences]) -> Validation:
+    """Runs the model over the sequences of each language; fixed routing sends each to its own expert."""
     model.set_routing(routing, top_k)
     losses: dict[str, float] = {}
     counts: list[torch.Tensor] = []
-    for language, tokens_NT in sequences.items():
+    for language, given in sequences.items():
         total = 0.0
-        for tokens_BT in torch.split(tokens_NT, max(1, _TOKENS_AT_ONCE // tokens_NT.shape[1])):
-            given = tokens_BT.to(model.device)
+        for batch in given.to(model.device).split(max(1, _TOKENS_AT_ONCE // given.tokens_NT.shape[1])):
             if routing is Routing.FIXED:
                 model.fix_routes([language])
             if routing is Routing.TOKEN:
                 with watch.watching():
-                    logits = model(input_ids=given, use_cache=False).logits
+                    logits = model(**batch.told()).logits
                 counts.append(watch.counts())
             else:
-                logits = model(input_ids=given, use_cache=False).logits
-            total += float(cross_entropy(logits, given, by_row=True).double().sum())
-        losses[language] = total / len(tokens_NT)
+                logits = model(**batch.told()).logits
+            total += float(cross_entropy(logits, batch.targets(), by_row=True).double().sum())
+        losses[language] = total / len(given)
     losses[MEAN] = sum(losses.values()) / len(losses)
     return Validation(losses, sum(counts[1:], counts[0]) if counts else None)
 

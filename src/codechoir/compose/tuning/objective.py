@@ -8,27 +8,26 @@ from __future__ import annotations
 import torch
 from torch.nn import functional
 
-_NO_TARGET = -100
+NO_TARGET = -100  # of a place that has no next token
 
 
-def cross_entropy(logits_BTV: torch.Tensor, tokens_BT: torch.Tensor, *, by_row: bool = False) -> torch.Tensor:
-    """The next token's loss in nats, the mean over all tokens, or over each sequence's where `by_row`, (B)."""
-    # the logits are taken whole, as a slice of them would be a copy
-    targets_BT = functional.pad(tokens_BT[:, 1:], (0, 1), value=_NO_TARGET)
+def cross_entropy(logits_BTV: torch.Tensor, targets_BT: torch.Tensor, *, by_row: bool = False) -> torch.Tensor:
+    """The next token's loss in nats, the mean over all that have one, or over each sequence's where `by_row`, (B)."""
     logits_NV, targets_N = logits_BTV.flatten(0, 1).float(), targets_BT.flatten()
     if not by_row:
-        return functional.cross_entropy(logits_NV, targets_N, ignore_index=_NO_TARGET)
-    losses_N = functional.cross_entropy(logits_NV, targets_N, ignore_index=_NO_TARGET, reduction="none")
-    return losses_N.view_as(tokens_BT).sum(dim=1) / (tokens_BT.shape[1] - 1)
+        return functional.cross_entropy(logits_NV, targets_N, ignore_index=NO_TARGET)
+    losses_N = functional.cross_entropy(logits_NV, targets_N, ignore_index=NO_TARGET, reduction="none")
+    return losses_N.view_as(targets_BT).sum(dim=1) / (targets_BT != NO_TARGET).sum(dim=1)
 
 
-def divergence(teacher_BTV: torch.Tensor, student_BTV: torch.Tensor) -> torch.Tensor:
+def divergence(teacher_BTV: torch.Tensor, student_BTV: torch.Tensor, targets_BT: torch.Tensor) -> torch.Tensor:
     """KL(teacher || student) in nats, the mean over the tokens that have a next one (arXiv 1503.02531, at T = 1)."""
+    has_next_BT = targets_BT != NO_TARGET
     total = student_BTV.new_zeros((), dtype=torch.float32)
-    for teacher_TV, student_TV in zip(teacher_BTV, student_BTV, strict=True):  # by sequence, for memory's sake
-        wanted, given = (torch.log_softmax(each[:-1].float(), dim=-1) for each in (teacher_TV, student_TV))
+    for number, has_next_T in enumerate(has_next_BT):  # by sequence, for memory's sake
+        wanted, given = (torch.log_softmax(x[number, has_next_T].float(), dim=-1) for x in (teacher_BTV, student_BTV))
         total = total + functional.kl_div(given, wanted, log_target=True, reduction="sum")
-    return total / (student_BTV.shape[0] * (student_BTV.shape[1] - 1))
+    return total / has_next_BT.sum()
 
 
 def z_loss(logits_NE: torch.Tensor) -> torch.Tensor:

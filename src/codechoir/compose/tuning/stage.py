@@ -1,7 +1,8 @@
 """Tuning a composed model by gradient: its token routers, or the whole of its experts and routers.
 
-In: a composed folder of either form, and curate's documents. Out: a composed folder of the same form with the best
-step's weights, which may be the source's own: the manifest says so. Knows nothing of how the model was composed.
+In: a composed folder of either form, and curate's documents or what training has left of its sequences. Out: a composed
+folder of the same form with the best step's weights, which may be the source's own: the manifest says so. Knows nothing
+of how the model was composed.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from codechoir.compose.config import TuneConfig
 from codechoir.compose.provenance import own_share, recorded
 from codechoir.compose.tuning.loop import Loop, Outcome, Subject, best_weights, remove_state, set_weights
 from codechoir.compose.tuning.measure import MEAN, Validation, load_facts, validate
-from codechoir.compose.tuning.texts import TuneTexts, read_tune_texts
+from codechoir.compose.tuning.texts import TuneTexts, read_left, read_tune_texts
 from codechoir.compose.tuning.watch import Watch
 from codechoir.compose.tuning.writing import Slice, tuned_slices, write_tuned
 from codechoir.console import say
@@ -35,11 +36,16 @@ _CONTROLS = {"uniform": Routing.UNIFORM, "oracle": Routing.FIXED}
 
 @dataclass(frozen=True, slots=True)
 class TuneInputs:
-    """The composed folder, curate's documents, and the digests that stand for them."""
+    """The composed folder, curate's documents, and the digests that stand for them.
+
+    `left`: by language training's shard of packed sequences and its first row that no expert has read, to read in the
+    documents' place.
+    """
 
     model: Path
     documents: Path
     digests: Mapping[str, str]
+    left: Mapping[str, tuple[Path, int]] | None = None
 
 
 def tune(config: TuneConfig, inputs: TuneInputs, out: Path) -> Manifest:
@@ -51,6 +57,8 @@ def tune(config: TuneConfig, inputs: TuneInputs, out: Path) -> Manifest:
     if out.resolve() == inputs.model.resolve():
         raise InputError("a model is not tuned in its own folder", seen=out, next_step="give another --out")
     settings = config.model_dump(mode="json", exclude={"checkpoint_seconds"})
+    if inputs.left is not None:
+        settings["first_left"] = {name: first for name, (_, first) in inputs.left.items()}
     folder = StageFolder(out, "tune", VERSION, settings, inputs.digests)
     if finished := folder.finished():
         return finished
@@ -59,7 +67,10 @@ def tune(config: TuneConfig, inputs: TuneInputs, out: Path) -> Manifest:
     context = context_length(model_config(composed.dense_config, inputs.model))
     check_length("tune.sequence_length", config.sequence_length, context)
     languages = [name for name in composed.experts if name != GENERALIST]
-    texts = read_tune_texts(inputs.documents, languages, load_tokenizer(inputs.model), config)
+    if inputs.left is None:
+        texts = read_tune_texts(inputs.documents, languages, load_tokenizer(inputs.model), config)
+    else:
+        texts = read_left({name: inputs.left[name] for name in languages}, config)
     folder.begin()
     slices = tuned_slices(composed, experts=config.what == "whole")
     subject = _subject(composed, slices, top_k, config)
@@ -148,7 +159,7 @@ def _facts(
         "learning_rate": config.learning_rate,
         "precision": str(compute_dtype(config.precision)).removeprefix("torch."),
         "device": subject.model.device.type,
-        "validation_tokens": {name: each.numel() for name, each in texts.validation.items()},
+        "validation_tokens": {name: each.tokens_NT.numel() for name, each in texts.validation.items()},
         "losses": {
             side: {name: _rounded(each.losses) for name, each in found.items()} for side, found in sides.items()
         },

@@ -1,45 +1,91 @@
-"""The text that a composed model is tuned on: each language's training documents, some set aside for validation.
+"""The text that a composed model is tuned on: sequences of each language, some set aside for validation.
 
-Held-out documents are never read. Which documents validate is by the seed alone; their order is another than that of
-training and of the routers' fit, so that what these read first is not what validates.
+Drawn from curate's training documents, or what training has left of its own packed sequences: these the universal model
+has read as well. Held-out documents are never read. Shapes: N sequences of T tokens, B of them in a batch.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
+import numpy as np
 import torch
+from torch.nn import functional
 
 from codechoir.compose.config import TuneConfig
 from codechoir.compose.texts import sequences_of
+from codechoir.compose.tuning.objective import NO_TARGET
 from codechoir.documents import in_turn, read_texts
 from codechoir.errors import InputError
+from codechoir.model.token_shards import open_token_shard
+
+
+@dataclass(frozen=True, slots=True)
+class Sequences:
+    """Token ids (N, T), and their positions within documents; None where each sequence is read as one."""
+
+    tokens_NT: torch.Tensor
+    positions_NT: torch.Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.tokens_NT)
+
+    def part(self, rows: slice) -> Self:
+        """Some of them."""
+        return type(self)(self.tokens_NT[rows], None if self.positions_NT is None else self.positions_NT[rows])
+
+    def split(self, size: int) -> Iterator[Self]:
+        """All of them, at most `size` at a time."""
+        return (self.part(slice(start, start + size)) for start in range(0, len(self), size))
+
+    def to(self, device: torch.device) -> Self:
+        """The same as the model takes them, in int64 on its device."""
+        positions = None if self.positions_NT is None else self.positions_NT.to(device, torch.int64)
+        return type(self)(self.tokens_NT.to(device, torch.int64), positions)
+
+    def told(self) -> dict[str, Any]:
+        """What a model is called with. By positions that begin anew transformers keeps documents apart."""
+        positions = {} if self.positions_NT is None else {"position_ids": self.positions_NT}
+        return {"input_ids": self.tokens_NT, "use_cache": False} | positions
+
+    def targets(self) -> torch.Tensor:
+        """Each place's next token (N, T): NO_TARGET at a sequence's end, and where the next one begins a document."""
+        targets_NT = functional.pad(self.tokens_NT[:, 1:], (0, 1), value=NO_TARGET)
+        if self.positions_NT is not None:
+            targets_NT[:, :-1].masked_fill_(self.positions_NT[:, 1:] == 0, NO_TARGET)
+        return targets_NT
 
 
 @dataclass(frozen=True, slots=True)
 class TuneTexts:
-    """Token ids (N, T) by language. No document is in both; the same number of sequences validates each language."""
+    """Sequences by language; the same number validates each language, none of which is trained on."""
 
-    validation: Mapping[str, torch.Tensor]
-    training: Mapping[str, torch.Tensor]
+    validation: Mapping[str, Sequences]
+    training: Mapping[str, Sequences]
 
     @property
     def languages(self) -> tuple[str, ...]:
         """The languages, in the experts' order."""
         return tuple(self.training)
 
-    def batch(self, number: int) -> torch.Tensor:
+    def batch(self, number: int) -> Sequences:
         """The forward pass `number`: one sequence of each language, (languages, T); all are gone through in turn."""
-        return torch.stack([tokens_NT[number % len(tokens_NT)] for tokens_NT in self.training.values()])
+        rows = [each.part(slice(number % len(each), number % len(each) + 1)) for each in self.training.values()]
+        positions = [row.positions_NT for row in rows if row.positions_NT is not None]
+        return Sequences(torch.cat([row.tokens_NT for row in rows]), torch.cat(positions) if positions else None)
 
 
 def read_tune_texts(documents: Path, languages: Sequence[str], tokenizer: Any, config: TuneConfig) -> TuneTexts:
-    """Reads curate's documents. Raises InputError where a language has none or too few."""
+    """Draws from curate's documents. Raises InputError where a language has none or too few.
+
+    Which documents validate is by the seed alone; their order is another than that of training and of the routers'
+    fit, so that what these read first is not what validates. No document is in both.
+    """
     validation, training = {}, {}
     wanted = config.validation_sequences + config.steps * config.sequences_per_language
     for name in languages:
@@ -53,6 +99,29 @@ def read_tune_texts(documents: Path, languages: Sequence[str], tokenizer: Any, c
                 allowed=f"at least {config.validation_sequences + 1} sequences: {config.validation_sequences} validate",
                 next_step="curate more, or lower sequence_length or validation_sequences",
             )
-        validation[name] = torch.stack(found[: config.validation_sequences])
-        training[name] = torch.stack(found[config.validation_sequences :])
+        validation[name] = Sequences(torch.stack(found[: config.validation_sequences]))
+        training[name] = Sequences(torch.stack(found[config.validation_sequences :]))
+    return TuneTexts(validation, training)
+
+
+def read_left(left: Mapping[str, tuple[Path, int]], config: TuneConfig) -> TuneTexts:
+    """What training has left: by language a finished shard, and its first row that no expert has read.
+
+    Steps read as many rows as they need, in order; those after validate. Raises InputError where there are fewer.
+    """
+    validation, training = {}, {}
+    for name, (folder, first) in left.items():
+        shard = open_token_shard(folder)
+        last = first + config.steps * config.sequences_per_language
+        end = last + config.validation_sequences
+        if shard.tokens_NT.shape[0] < end:
+            raise InputError(
+                "training has left too few sequences to tune on",
+                seen=f"{folder}: {shard.tokens_NT.shape[0]} rows",
+                allowed=f"{end} and more",
+                next_step="run the train stage again with this recipe",
+            )
+        both = (shard.tokens_NT[first:end], shard.positions_NT[first:end])
+        found = Sequences(*(torch.from_numpy(np.array(each)) for each in both))
+        training[name], validation[name] = found.part(slice(last - first)), found.part(slice(last - first, None))
     return TuneTexts(validation, training)
