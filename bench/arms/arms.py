@@ -1,8 +1,8 @@
 """The arms: a name for each, and what it changes in the recipe. Runs nothing.
 
-All arms read as many sequences a language, S: those of the recipe's trunk and of its expert together. A model that is
-served has then read S sequences of every language, whether dense or MoE, but for the learning rates' tries; where the
-MoE is tuned as a whole, what it was before, and the dense model beside it, have read S less what tuning reads.
+All arms read as many sequences a language, S: those that the recipe's trunk, its expert and tuning its whole read
+together. A model that is scored has then read S sequences of every language, whether dense or MoE, but for the learning
+rates' tries.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from codechoir.recipe import Recipe
 
 _TRUNKS = {"from the base": 0.0, "trunk 1/4": 0.25, "trunk 1/2": 0.5, "trunk 3/4": 0.75}
 DRAWN_TOGETHER = {"compose.own_share": 0.75}  # a quarter of each expert is the average of all
-_TUNED_SHARE = 0.125  # of S, that is left for tuning
+DRAWN_FOR_TUNING = {"compose.own_share": 0.25}
+_TUNED_TRUNK, _TUNED_SHARE = 0.25, 0.5  # of S, that the trunk reads and that is left for tuning the whole
 _SCORED = "universal, trunk, moe-oracle, moe-prompt, moe-token-top1, moe-token-top2, moe-uniform, soup"
 
 
@@ -41,7 +42,7 @@ class Arm:
 def arms(recipe: Recipe) -> list[Arm]:
     """All arms of a recipe."""
     train, num_languages = recipe.train, len(recipe.languages)
-    total = train.trunk_sequences + train.expert_sequences
+    total = train.trunk_sequences + train.expert_sequences + recipe.left_for_tuning.sequences
 
     def split(share: float, left: int = 0) -> dict[str, object]:
         trunk = round(share * total)
@@ -55,22 +56,24 @@ def arms(recipe: Recipe) -> list[Arm]:
         "what": "whole",
         "steps": num_steps,
         "sequences_per_language": per_step,
-        "sequence_length": train.sequence_length,
         "learning_rate": train.learning_rate / 3,
+        "balance": "switch",
         "validate_every": max(1, num_steps // 8),
+        "precision": train.precision,
     }
     scored: dict[str, object] = {
+        "tune": "null",
         "compose.own_share": 1.0,
         "generate.score": f"[{_SCORED}]",
         "generate.complete": "[]",
         "generate.infill": "[]",
     }
-    tuned_scored = scored | {"generate.score": f"[{_SCORED}, {TUNED}]"}
+    tuned_scored = scored | DRAWN_FOR_TUNING | {"generate.score": f"[universal, {TUNED}]"}
     infilled = DRAWN_TOGETHER | {
         "generate.infill": "[universal, trunk, moe-oracle, moe-prompt]",
         "generate.infilling_documents": recipe.generate.infilling_documents or 100,
     }
-    left = split(0.5, num_steps * per_step)
+    left = split(_TUNED_TRUNK, num_steps * per_step)
     return [
         *(
             Arm(f"{name}{drawn}", split(share), scored | told)

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.arms.arms import DRAWN_TOGETHER
+from bench.arms.arms import DRAWN_FOR_TUNING, DRAWN_TOGETHER
 from bench.pages import table
 from codechoir.artifacts import read_manifest
 from codechoir.evaluate.scores import EXACT_MATCH, MEAN, UNIVERSAL, Scored, score
@@ -43,7 +43,8 @@ def page(command: str, machine: str, recipe: Recipe, arms: Runs, beside: Runs = 
     means = {each.model: each.value for each in every.scores if each.language == MEAN and each.metric != EXACT_MATCH}
     best = min((name for name in means if name.endswith(_DENSE)), key=means.__getitem__)
     against_best = _differences(_scored(recipe, found, best))
-    total = (recipe.train.trunk_sequences + recipe.train.expert_sequences) * recipe.train.sequence_length
+    train, tuned = recipe.train, recipe.left_for_tuning.sequences
+    total = (train.trunk_sequences + train.expert_sequences + tuned) * train.sequence_length
     part, most = recipe.generate.held_out_part.replace("-", " "), f"{recipe.generate.held_out_tokens:,}"
     named, rows, filled = ", ".join(f"`{name}`" for name, folder in beside if is_finished(folder)), [], []
     for one in found:
@@ -52,27 +53,26 @@ def page(command: str, machine: str, recipe: Recipe, arms: Runs, beside: Runs = 
         filled += _filled_in(one, scored)
         for model in _models(one):
             name = f"{one.name}{_SEPARATOR}{model}"
-            to_own = "" if model == TUNED else own.get(name, "")  # the arm's own dense model has read less
-            rows.append((one.name, model, f"{means[name]:.4f}", to_own, against_best.get(name, "")))
+            rows.append((one.name, model, f"{means[name]:.4f}", own.get(name, ""), against_best.get(name, "")))
     parts = [
         "# Arms: which MoE, if any, is better than the dense model",
         f"Made by `{command}`. {machine}",
-        f"Every arm reads {total:,} tokens of each of {len(recipe.languages)} languages: its dense model `universal` "
-        "has read them all, and so have its trunk and experts together; of the arms `tuned whole` that holds for "
-        f"`{TUNED}` alone, and the others have read what tuning left. Bits per byte of held-out files (of the {part} "
-        f"of each at most {most} tokens), the mean over languages; differences in percent, with 95% intervals by "
-        "bootstrap over packages and the paired test's p; less than 0 is better than dense, bold where the interval "
-        f"does not hold 0 and p is at most {SIGNIFICANCE}. The best dense model of all, trunks and averaged experts "
-        f"among them, is `{best}`. A token passes one expert, as many parameters as in the dense model, under "
-        "moe-oracle, moe-token-top1 and, where its router is sure, moe-prompt; two under moe-token-top2, all under "
-        f"moe-uniform, and as many as the arm says under {TUNED}. Arms `drawn together` are composed with "
-        f"`compose.own_share` of {DRAWN_TOGETHER['compose.own_share']}."
+        f"Every arm reads {total:,} tokens of each of {len(recipe.languages)} languages: its dense model `{UNIVERSAL}` "
+        "has read them all, and so have its trunk, its experts and tuning together. Bits per byte of held-out files "
+        f"(of the {part} of each at most {most} tokens), the mean over languages; differences in percent, with 95% "
+        "intervals by bootstrap over packages and the paired test's p; less than 0 is better than dense, bold where "
+        f"the interval does not hold 0 and p is at most {SIGNIFICANCE}. The best dense model of all, trunks and "
+        f"averaged experts among them, is `{best}`. A token passes one expert, as many parameters as in the dense "
+        "model, under moe-oracle, moe-token-top1 and, where its router is sure, moe-prompt; two under moe-token-top2, "
+        f"all under moe-uniform, and as many as the arm says under {TUNED}. Arms `drawn together` are composed with "
+        f"`compose.own_share` of {DRAWN_TOGETHER['compose.own_share']}, those `tuned whole` with "
+        f"{DRAWN_FOR_TUNING['compose.own_share']}."
         + (f" Beside the arms, with values of their own: {named}." * bool(named)),
         table(("arm", "model", "bits per byte", "to its own dense model", "to the best dense model"), rows),
         "## By language, each arm's dense model and its best MoE that needs no oracle",
         _by_language(recipe, every, found),
         "## Tokens read in all, and peak learning rates with what they were chosen from",
-        table(("arm", "trunk", "experts", "universal"), (_trained(one, recipe) for one in found)),
+        table(("arm", "trunk", "experts", TUNED, "universal"), (_trained(one, recipe) for one in found)),
     ]
     if filled:
         parts += [
@@ -177,5 +177,8 @@ def _trained(one: _Found, recipe: Recipe) -> tuple[str, ...]:
         tried = ", ".join(f"{each['learning_rate']:g}: {each['bits_per_byte']:.4f}" for each in tries)
         return f"{tokens:,}, {facts['learning_rate']:g}" + (f" ({tried})" if tried else "")
 
-    dense = told(UNIVERSAL) if UNIVERSAL in _models(one) else ""
-    return one.name, told("trunk"), told(recipe.languages[0]), dense
+    dense, tuned = told(UNIVERSAL) if UNIVERSAL in _models(one) else "", ""
+    if TUNED in _models(one):
+        facts = read_manifest(one.folder / "tune").facts
+        tuned = f"{facts['tokens']:,} more, {facts['learning_rate']:g}"
+    return one.name, told("trunk"), told(recipe.languages[0]), tuned, dense

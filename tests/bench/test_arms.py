@@ -35,7 +35,8 @@ def recipe() -> Recipe:
 def test_every_arm_reads_as_many_tokens_of_each_language(name: str) -> None:
     path = RECIPES / f"{name}.yaml"
     recipe = load_recipe(path)
-    total = (recipe.train.trunk_sequences + recipe.train.expert_sequences) * recipe.train.sequence_length
+    tuned = recipe.tune.steps * recipe.tune.sequences_per_language if recipe.tune else 0
+    total = (recipe.train.trunk_sequences + recipe.train.expert_sequences + tuned) * recipe.train.sequence_length
     found = arms(recipe)
     assert len({arm.folder for arm in found}) == len(found)
     for arm in found:
@@ -44,7 +45,8 @@ def test_every_arm_reads_as_many_tokens_of_each_language(name: str) -> None:
         if run.tune:
             read += run.tune.steps * run.tune.sequences_per_language * run.tune.sequence_length
         assert read == total, arm.name
-        assert (run.compose.own_share < 1) == ("drawn together" in arm.name), arm.name
+        assert (run.compose.own_share < 1) == ("drawn together" in arm.name or "tuned" in arm.name), arm.name
+        assert (run.tune is not None) == ("tuned whole" in arm.name), arm.name
 
 
 def drawn(language: str) -> tuple[np.ndarray, np.ndarray]:
@@ -111,7 +113,7 @@ def test_the_page_tells_each_models_mean_and_its_differences(recipe: Recipe, tmp
             assert text.startswith("**") == (not low <= 0 <= high)
     assert "The best dense model of all, trunks and averaged experts among them, is `a / soup`" in told
     assert "| b / moe-prompt |" in told and "| b / moe-oracle |" not in told
-    assert "| a | 4,000, 0.1 | 4,000, 0.1 (0.1: 2.5000) | 4,000, 0.1 (0.1: 2.5000) |" in told
+    assert "| a | 4,000, 0.1 | 4,000, 0.1 (0.1: 2.5000) |  | 4,000, 0.1 (0.1: 2.5000) |" in told
     assert "Beside the arms, with values of their own: `a`." in told
 
 
@@ -124,7 +126,7 @@ def test_a_run_of_which_few_models_were_scored_stands_beside_the_arms(recipe: Re
     assert "is `dense / soup`" in told
     assert re.findall(r"\| dense \| (\w+) \| [\d.]+ \|", told) == ["trunk", "soup"]
     assert "| arm / universal |" in told and "| dense / " not in told
-    assert "| dense | 4,000, 0.1 | 4,000, 0.1 (0.1: 2.5000) |  |" in told
+    assert "| dense | 4,000, 0.1 | 4,000, 0.1 (0.1: 2.5000) |  |  |" in told
 
 
 def differences(told: str) -> list[str]:
