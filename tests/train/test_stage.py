@@ -239,7 +239,7 @@ def test_branches_that_did_not_learn_all_are_not_data_matched(
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"sequence_length": 4096}, "no positions for so long a sequence"),
+        ({"sequence_length": 4096}, "no positions for so much text"),
         ({"branches_trainable": "last-layers", "last_layers": 9}, "more layers"),
         ({"trainable": "last-layers", "last_layers": 9}, "more layers"),
         ({"mixing": {"java": 2.0}}, "a language that is not trained"),

@@ -22,7 +22,7 @@ from codechoir.artifacts import Manifest, StageFolder
 from codechoir.documents import stream_texts
 from codechoir.errors import ConfigError
 from codechoir.model.checkpoint import load_tokenizer, model_config, open_checkpoint, separator_id
-from codechoir.model.families import context_length, family_of
+from codechoir.model.families import check_length, context_length, family_of
 from codechoir.model.infilling_tokens import learns_infilling_tokens, with_infilling_tokens
 from codechoir.model.token_shards import TokenShard
 from codechoir.train.acceleration import pays_to_compile
@@ -74,13 +74,7 @@ def check_it_can_be_trained(config: TrainConfig, languages: Sequence[str], base:
     known = model_config(settings, base)
     for way in {config.trainable, config.branches_trainable}:
         check_way(way, config, known.num_hidden_layers)
-    context = context_length(known)
-    if context is not None and config.sequence_length > context:
-        raise ConfigError(
-            "the base has no positions for so long a sequence",
-            seen=f"train.sequence_length {config.sequence_length}",
-            allowed=f"at most {context}",
-        )
+    check_length("train.sequence_length", config.sequence_length, context_length(known))
     check_watchers(config.watch)
     can_learn = config.trunk_sequences > 0 or config.branches_trainable == "all"
     if config.infilling_rate and learns_infilling_tokens(base) and not can_learn:
