@@ -28,7 +28,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         UserError: before anything runs, if the recipe, a name of `--only` or a folder of `--beside` cannot be used.
     """
     parser = page_parser("arms", __doc__)
-    parser.add_argument("recipe", type=Path, help="its trunk's and its expert's sequences together are every arm's")
+    parser.add_argument(
+        "recipe", type=Path, help="every arm's sequences are its trunk's, expert's and tuning's together"
+    )
     parser.add_argument("--set", action="append", default=[], dest="overrides", help="KEY=VALUE, as for codechoir run")
     parser.add_argument("--only", nargs="*", help="names of arms; none: all")
     parser.add_argument(

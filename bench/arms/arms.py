@@ -49,7 +49,7 @@ def arms(recipe: Recipe) -> list[Arm]:
         read = {"train.trunk_sequences": trunk, "train.expert_sequences": total - trunk - left}
         return read | {"train.infilling_rate": 0.0}
 
-    tuning = round(_TUNED_SHARE * total)
+    tuning = int(_TUNED_SHARE * total)
     per_step = max(1, min(tuning, train.sequences_per_step // num_languages))
     num_steps = tuning // per_step
     tuned = {

@@ -23,14 +23,14 @@ from codechoir.evaluate.stage import evaluate
 from codechoir.generate.models import Folders
 from codechoir.generate.prompts import check_prompts
 from codechoir.generate.stage import GenerateInputs, generate
-from codechoir.model.sources import prepare
+from codechoir.model.sources import Base, prepare
 from codechoir.problems import ProblemSet, load_problems
 from codechoir.recipe import Recipe, check_base, resolved
 from codechoir.report.stage import report
 from codechoir.sandbox.isolation import open_sandbox
 from codechoir.sandbox.programs import check_toolchain
 from codechoir.sandbox.toolchains.table import TOOLCHAINS
-from codechoir.train.stage import TRUNK, UNIVERSAL, TrainInputs, shards_left, train
+from codechoir.train.stage import TRUNK, UNIVERSAL, TrainInputs, left_for_tuning, train
 
 
 class Stage(StrEnum):
@@ -68,7 +68,8 @@ def _run_stages(recipe: Recipe, out: Path, cache: Path, only: Collection[Stage])
     if problems and Stage.EVALUATE in only and recipe.generate.complete:
         _check_toolchains(recipe, problems)  # before hours of training, not after
 
-    base = prepare(recipe.base, cache) if {Stage.TRAIN, Stage.GENERATE} & set(only) else None
+    need_base = {Stage.TRAIN, Stage.GENERATE} | ({Stage.COMPOSE} if recipe.left_for_tuning.sequences else set())
+    base = prepare(recipe.base, cache) if need_base & set(only) else None
     if base:
         check_base(recipe, base.folder)
         if problems and Stage.GENERATE in only and recipe.generation.complete:
@@ -81,8 +82,7 @@ def _run_stages(recipe: Recipe, out: Path, cache: Path, only: Collection[Stage])
 
     if base and Stage.TRAIN in only:
         _announce(Stage.TRAIN)
-        inputs = TrainInputs(base.folder, base.digest, documents, _digest(out / "curate"), recipe.left_for_tuning)
-        train(recipe.train, languages, inputs, out / "train")
+        train(recipe.train, languages, _train_inputs(recipe, base, out), out / "train")
     trunk, universal = out / "train" / TRUNK, out / "train" / UNIVERSAL
     experts = {language: out / "train" / language for language in languages}
     tuned = out / "tune" if recipe.tune else None
@@ -93,7 +93,8 @@ def _run_stages(recipe: Recipe, out: Path, cache: Path, only: Collection[Stage])
         compose(recipe.compose, ComposeInputs(trunk, experts, documents, digests), out / "compose")
         if recipe.tune and tuned:
             digests = {"compose": _digest(out / "compose"), "documents": _digest(out / "curate")}
-            left = shards_left(recipe.train, languages, out / "train") if recipe.left_for_tuning.sequences else None
+            inputs = _train_inputs(recipe, base, out) if base else None
+            left = left_for_tuning(recipe.train, languages, inputs, out / "train") if inputs else None
             tune(recipe.tune, TuneInputs(out / "compose", documents, digests, left), tuned)
 
     if base and problems and Stage.GENERATE in only:
@@ -141,6 +142,11 @@ def _check_toolchains(recipe: Recipe, problems: ProblemSet) -> None:
 def _digest(folder: Path) -> str:
     """The digest of a stage that must be finished by now. Raises InputError where it is not."""
     return read_manifest(folder).digest
+
+
+def _train_inputs(recipe: Recipe, base: Base, out: Path) -> TrainInputs:
+    curated = out / "curate"
+    return TrainInputs(base.folder, base.digest, curated / "documents", _digest(curated), recipe.left_for_tuning)
 
 
 def _train_digest(folder: Path, branches: Sequence[str]) -> str:

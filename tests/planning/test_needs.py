@@ -94,6 +94,21 @@ def test_the_universal_model_of_a_recipe_that_tunes_the_whole(
     assert "18 steps" in found.how
 
 
+def test_a_universal_model_counts_as_finished_where_it_read_what_tuning_reads(
+    asked: Recipe, tmp_path: Path, model_trial: ModelTrial
+) -> None:
+    tune = TuneConfig(what="whole", steps=2, sequences_per_language=3, sequence_length=128)
+    tuning = asked.model_copy(update={"tune": tune})
+    settings = asked.train.model_dump(mode="json")
+    for name in ("trunk", *asked.languages, "universal"):
+        finish(tmp_path / "train" / name, settings, 10.0)
+    assert needed(asked, tmp_path, "no file", model_trial)["train"].seconds == 40.0
+    assert needed(tuning, tmp_path, "no file", model_trial)["train"].seconds != 40.0
+    finish(tmp_path / "train" / "universal", settings | {"tuned_sequences": 6}, 11.0)
+    assert needed(asked, tmp_path, "no file", model_trial)["train"].seconds != 41.0
+    assert needed(tuning, tmp_path, "no file", model_trial)["train"].seconds == 41.0
+
+
 def test_compose(asked: Recipe, tmp_path: Path, model_trial: ModelTrial) -> None:
     found = needed(asked, tmp_path, "no file", model_trial)["compose"]
     # 2 languages: 5 sequences of 100 tokens and 4 passes over 25 each; 2 x 3 + 2 loads; the router on 50 documents

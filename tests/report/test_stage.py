@@ -269,22 +269,31 @@ def test_a_tuned_models_tokens_count(fake) -> None:
     fake.scores = [each for each in fake.scores if each.model in ("universal", "base")] + [
         each.model_copy(update={"model": "moe-tuned"}) for each in fake.scores if each.model == "universal"
     ]
-    fake.facts["tune"] = {"what": "whole", "top_k": 1, "steps": 3, "best_step": 2, "tokens": 500_000}
+    fake.facts["tune"] = {
+        "what": "whole",
+        "top_k": 1,
+        "steps": 3,
+        "best_step": 2,
+        "tokens": 500_000,
+        "tokens_read": 750_000,
+    }
     page, _, _ = written(fake.write())
     said = (
         "NOT at equal total tokens: 2,000,000 tokens for the universal model, 2,500,000 for the trunk, all experts and"
     )
     assert said in page.text
-    assert "That read 500,000 tokens beside those of the trunk and the experts." in page.text
+    assert "That read 750,000 tokens beside those of the trunk and the experts." in page.text
 
 
-@pytest.mark.parametrize(("what", "judged"), [("whole", "token routing, tuned"), ("routers", "prompt routing")])
-def test_a_run_that_tunes_the_whole_is_judged_by_the_tuned_model(fake, what: str, judged: str) -> None:
-    """It alone has read as much as the universal model; tuned routers are one routing of several."""
+@pytest.mark.parametrize(("tuned", "judged"), [(500_000, "token routing, tuned"), (0, "prompt routing")])
+def test_where_the_universal_model_reads_what_tuning_does_the_tuned_model_is_judged(fake, tuned: int, judged) -> None:
+    """It alone has read as much as the universal model, which is said."""
     fake.scores += [each.model_copy(update={"model": "moe-tuned"}) for each in fake.scores if each.model == "universal"]
-    fake.facts["tune"] = {"what": what, "top_k": 1, "steps": 3, "best_step": 2, "tokens": 500_000}
+    fake.facts["tune"] = {"what": "whole", "top_k": 1, "steps": 3, "best_step": 3, "tokens": 500_000}
+    fake.facts["train/universal"]["tuned_tokens"] = tuned
     page, _, _ = written(fake.write())
     assert f"Does the MoE with {judged} beat the universal dense model?" in page.text
+    assert ("has read the 500,000 tokens that tuning read" in page.text) == bool(tuned)
 
 
 def test_experts_of_an_earlier_recipe_and_a_generalist_are_no_languages(fake) -> None:

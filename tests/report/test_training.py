@@ -107,6 +107,9 @@ def test_what_the_universal_model_is_matched_in(fake: Fake, data: bool, compute:
     add(fake, "universal", data_matched=data, compute_matched=compute)
     (text,) = (block.text for block in section(fake).blocks if isinstance(block, Text))
     assert re.search(told, text) and "all experts together" in text
-    add(fake, "universal", data_matched=data, compute_matched=compute, tuned_tokens=9)
+    add(fake, "universal", data_matched=data, compute_matched=False, tuned_tokens=9)
+    fake.facts["tune"] = {"top_k": 2}
     (text,) = (block.text for block in section(fake).blocks if isinstance(block, Text))
-    assert re.search(told, text) and text.count("all experts and tuning together") == 2
+    assert text.startswith(f"The universal model is {'' if data else 'not '}data-matched (")
+    assert "all experts and tuning together" in text and "compute-matched" not in text
+    assert text.endswith("what tuning costs a token hangs on its experts a token, 2.")

@@ -23,7 +23,7 @@ from codechoir.model.token_shards import open_token_shard
 from codechoir.train import stage
 from codechoir.train.branch import Branch
 from codechoir.train.config import TrainConfig, Tuning, Watcher
-from codechoir.train.stage import TrainInputs, check_it_can_be_trained, shards_left, train
+from codechoir.train.stage import TrainInputs, check_it_can_be_trained, left_for_tuning, train
 
 LANGUAGES = ("python", "cpp")
 CONFIG = TrainConfig(
@@ -158,12 +158,39 @@ def test_what_is_left_for_tuning_the_universal_model_reads_too(
         facts = manifests["universal"].facts
         assert facts["tokens"] == 2 * (3 + tuned) * 32 and facts["tuned_tokens"] == 2 * tuned * 32
         assert facts["total_tokens"] == 2 * (4 + 3 + tuned) * 32
-        assert facts["data_matched"] and facts["compute_matched"]
+        assert facts["data_matched"] and not facts["compute_matched"]
     assert [branch.name for branch in branches[4:]] == ["universal", "universal"]
-    for name, (folder, first) in shards_left(CONFIG, LANGUAGES, tmp_path).items():
-        shard = open_token_shard(folder)
-        assert (first, shard.tokens_NT.shape) == (7, (13, 32))
-        assert np.array_equal(shard.tokens_NT[:7], open_token_shard(out / "tokens" / name).tokens_NT)
+    assert left_for_tuning(CONFIG, LANGUAGES, inputs, tmp_path) is None
+    shutil.rmtree(tmp_path / "tokens" / "cpp")
+    (tmp_path / "tokens" / "python" / "tokens.npy").write_bytes(b"cut")
+    for validation in (1, 4):  # as many more as are asked for; what is not there, or damaged, is made again
+        tuning = dataclasses.replace(inputs, tuning=Tuning(5, validation))
+        left = left_for_tuning(CONFIG, LANGUAGES, tuning, tmp_path)
+        assert left is not None and left.first == {"python": 7, "cpp": 7}
+        for name, shard in left.shards().items():
+            assert shard.tokens_NT.shape == (12 + validation, 32)
+            assert np.array_equal(shard.tokens_NT[:7], open_token_shard(out / "tokens" / name).tokens_NT)
+    assert len(branches) == 6
+
+
+@pytest.mark.parametrize(
+    ("change", "tuned", "said"),
+    [
+        ({}, 4, "5 sequences a language for tuning"),
+        ({"expert_sequences": 2}, 5, "train.expert_sequences 3"),
+        ({"mixing": {"cpp": 2.0}}, 5, "train.mixing"),
+        ({"sequence_length": 16}, 5, "train.sequence_length 32"),
+    ],
+)
+@pytest.mark.usefixtures("branches")
+def test_what_another_recipe_left_is_not_tuned_on(
+    inputs: TrainInputs, tmp_path: Path, change: dict[str, object], tuned: int, said: str
+) -> None:
+    train(CONFIG, LANGUAGES, dataclasses.replace(inputs, tuning=Tuning(5, 1)), tmp_path)
+    other = dataclasses.replace(inputs, tuning=Tuning(tuned, 1))
+    with pytest.raises(InputError, match="trained by another recipe") as caught:
+        left_for_tuning(CONFIG.model_copy(update=change), LANGUAGES, other, tmp_path)
+    assert caught.value.seen is not None and said in str(caught.value.seen)
 
 
 def test_another_tuning_searches_the_universal_models_rate_anew(inputs: TrainInputs, tmp_path: Path) -> None:

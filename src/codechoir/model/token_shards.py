@@ -5,6 +5,7 @@ Shapes: N sequences of T tokens.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,3 +47,14 @@ def open_token_shard(folder: Path) -> TokenShard:
         epochs=facts["epochs"],
         num_bytes=facts["num_bytes"],
     )
+
+
+@dataclass(frozen=True, slots=True)
+class LeftSequences:
+    """What training has left of its sequences: by language the first row that no expert has read, and the shards.
+
+    `shards` opens them, and makes those anew that are not there.
+    """
+
+    first: Mapping[str, int]
+    shards: Callable[[], Mapping[str, TokenShard]]

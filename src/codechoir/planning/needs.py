@@ -10,6 +10,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from codechoir.artifacts import MANIFEST, Manifest, read_manifest
@@ -32,7 +33,7 @@ _RECORD_BYTES = 2048  # of a completion, a likelihood or a verdict, about
 _POSITION_BYTES = 2
 _STATE_BYTES = 12  # of a trained parameter: its float32 copy and two moments, kept to resume
 _PROOF_PASSES = 4  # over each language's proof text: composed and dense, for either proof
-_TOP2, _UNIFORM = "moe-token-top2", "moe-uniform"
+_UNIVERSAL, _TOP2, _UNIFORM = "universal", "moe-token-top2", "moe-uniform"
 _AVERAGED_BYTES = 16  # of a parameter while a soup is made: two float32 models and sums in float64
 _CACHE_GROWN = 2.5  # columns that a cache of keys and values makes room for when it grows, by those that it holds
 
@@ -69,7 +70,7 @@ def needs(recipe: Recipe, measured: Measured, out: Path) -> tuple[Need, ...]:
     )
     configs: dict[str, Config] = {need.stage: getattr(recipe, need.stage) for need in computed}
     configs["generate"] = recipe.generation
-    return tuple(_as_it_was(need, configs[need.stage], recipe.languages, out) for need in computed)
+    return tuple(_as_it_was(need, configs[need.stage], recipe, out) for need in computed)
 
 
 def _curate(recipe: Recipe, measured: Measured) -> Need:
@@ -287,11 +288,12 @@ def _evaluate(recipe: Recipe, measured: Measured) -> Need:
     return Need("evaluate", seconds, memory if num_programs else 0, num_programs * _RECORD_BYTES, how)
 
 
-def _as_it_was(need: Need, config: Config, languages: Sequence[str], out: Path) -> Need:
+def _as_it_was(need: Need, config: Config, recipe: Recipe, out: Path) -> Need:
     """The need with the seconds that the finished stage took, where it is there with the same settings."""
-    folder = out / need.stage
+    folder, languages = out / need.stage, recipe.languages
     folders = sorted(path.parent for path in folder.glob(f"*/{MANIFEST}")) if need.stage == "train" else [folder]
-    manifests = [finished_stage(one, config, languages) for one in folders]
+    more = {"tuned_sequences": recipe.left_for_tuning.sequences} if recipe.left_for_tuning.sequences else {}
+    manifests = [finished_stage(one, config, languages, more if one.name == _UNIVERSAL else {}) for one in folders]
     expected = len(languages) + 2 if need.stage == "train" else 1
     seconds = [manifest.seconds for manifest in manifests if manifest is not None]
     if len(seconds) < expected:
@@ -302,16 +304,22 @@ def _as_it_was(need: Need, config: Config, languages: Sequence[str], out: Path) 
     )
 
 
-def finished_stage(folder: Path, config: Config, languages: Sequence[str]) -> Manifest | None:
-    """The manifest of a stage that was finished with these settings, whatever its inputs were; else None."""
+def finished_stage(
+    folder: Path, config: Config, languages: Sequence[str], more: Mapping[str, Any] = MappingProxyType({})
+) -> Manifest | None:
+    """The manifest of a stage that was finished with these settings, whatever its inputs were; else None.
+
+    `more`: settings that stand in its manifest beside those of `config`.
+    """
     if not (folder / MANIFEST).exists():
         return None
     try:
         manifest = read_manifest(folder)
     except InputError:
         return None
-    now: dict[str, Any] = {**config.model_dump(mode="json"), "languages": languages, "experts": languages}
-    return manifest if all(_same(value, now.get(name)) for name, value in manifest.config.items()) else None
+    now: dict[str, Any] = {**config.model_dump(mode="json"), "languages": languages, "experts": languages, **more}
+    is_same = all(_same(value, now.get(name)) for name, value in manifest.config.items())
+    return manifest if is_same and more.keys() <= manifest.config.keys() else None
 
 
 def _same(then: object, now: object) -> bool:

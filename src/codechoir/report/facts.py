@@ -121,8 +121,8 @@ class TryFacts(Facts):
 class TrainFacts(Facts):
     """One branch of the training; `losses` are (tokens seen by this branch, nats a token), `bits_per_byte` by language.
 
-    The universal model is data-matched where it read what all experts read together, compute-matched where its
-    training cost as much as theirs together; `tuned_tokens` that tuning reads are among these.
+    The universal model is data-matched where it read what all experts read together and, where the whole is tuned,
+    what tuning reads (`tuned_tokens`); compute-matched where its training cost as much as the experts' together.
     """
 
     tokens: int | None = None
@@ -191,7 +191,8 @@ class TuneFacts(Facts):
 
     what: str | None = None
     top_k: int | None = None
-    tokens: int | None = None
+    tokens: int | None = None  # that the kept weights have learned from
+    tokens_read: int | None = None
     best_step: int | None = None
     steps: int | None = None
     losses: dict[str, dict[str, dict[str, float | None]]] = {}

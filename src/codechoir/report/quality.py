@@ -36,11 +36,10 @@ CAUTIONS = (
 def verdicts(run: Run) -> tuple[Verdict, ...]:
     """Whether the MoE beats the universal model and the base, on the mean and per language.
 
-    The MoE is judged by its first routing that was scored, in a fixed order, never by the best of them; where the whole
-    was tuned by the tuned model, which alone has read as much as the universal one.
+    The MoE is judged by its first routing that was scored, in a fixed order, never by the best of them; where the
+    universal model has read what tuning reads, by the tuned model, since the others have read less.
     """
-    tunes_whole = run.tune is not None and run.tune.facts.what == "whole"
-    order = (TUNED, *wording.ROUTED) if tunes_whole else wording.ROUTED
+    order = (TUNED, *wording.ROUTED) if _tuned_tokens(run) else wording.ROUTED
     model = next((each for each in order if run.scores.score(each, MEAN, BITS)), None)
     if model is None:
         answer = "Not run: the MoE has no scores, so nothing is claimed."
@@ -85,6 +84,23 @@ def _by_language(run: Run, model: str, against: str) -> str:
         groups[wording.outcome(found) if found else "not compared"].append(wording.language_name(language))
     said = "; ".join(f"{word} on {wording.listing(names)}" for word, names in groups.items() if names)
     return f"{said[:1].upper()}{said[1:]}." if said else ""
+
+
+def cautions(run: Run) -> tuple[str, ...]:
+    """What to keep in mind when reading any figure of the run."""
+    if not (tokens := _tuned_tokens(run)):
+        return CAUTIONS
+    read = (
+        f"The universal model has read the {tokens:,} tokens that tuning read, and so has the tuned model alone: "
+        "experts, and MoE models that were not tuned, stand beside a dense model that has read more than they have."
+    )
+    return (*CAUTIONS, read)
+
+
+def _tuned_tokens(run: Run) -> int:
+    """Those that the universal model has read because tuning reads them."""
+    universal = run.branches.get("universal")
+    return universal.facts.tuned_tokens if run.tune and universal else 0
 
 
 def equal_tokens(run: Run, model: str) -> str:

@@ -146,8 +146,9 @@ def _tuning(run: Run, tune: TuneFacts) -> list[Block]:
     told = (
         f"{what.get(tune.what or '', 'The model was')} tuned by gradient for {tune.steps} steps at top-{tune.top_k}. "
     )
-    if tune.tokens is not None:
-        told += f"That read {tune.tokens:,} tokens beside those of the trunk and the experts. "
+    read = tune.tokens if tune.tokens_read is None else tune.tokens_read
+    if read is not None:
+        told += f"That read {read:,} tokens beside those of the trunk and the experts. "
     told += (
         f"The best step by validation loss was {tune.best_step}."
         if tune.best_step
@@ -164,7 +165,7 @@ def _tuning(run: Run, tune: TuneFacts) -> list[Block]:
             for each in columns
         )
         rows.append(Row(f"share of the gap recovered, {name}", cells))
-    caption = "Tuning: loss in nats a token on training documents that tuning has not read"
+    caption = "Tuning: loss in nats a token on text of training documents that tuning has not read"
     return [Text(told), Table(caption, ("Routing", *map(wording.column, columns)), tuple(rows))]
 
 

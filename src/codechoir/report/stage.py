@@ -20,7 +20,7 @@ from codechoir.report.facts import Run, read_run
 from codechoir.report.machine import Environment, environment
 from codechoir.report.view import Page
 
-VERSION = 5
+VERSION = 6
 
 
 def report(
@@ -58,7 +58,7 @@ def build(config: ReportConfig, run: Run, recipe: Mapping[str, Any], surrounding
         config.title,
         f"Run {run.name}, {ended}",
         quality.verdicts(run),
-        quality.CAUTIONS,
+        quality.cautions(run),
         (
             quality.bits_section(run),
             quality.home_section(run),

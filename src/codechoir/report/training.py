@@ -106,19 +106,23 @@ def _skipped(run: Run) -> Iterator[Text]:
 
 
 def _matched(run: Run) -> Iterator[Text]:
-    """What the universal model is equal to the experts in."""
+    """What the universal model is equal to the experts in, or to experts and tuning together."""
     universal = run.branches.get("universal")
     if universal is None or universal.facts.data_matched is None:
         return
     readers = "all experts and tuning together" if universal.facts.tuned_tokens else "all experts together"
     data = f"data-matched (the weights that were kept have learned from the very tokens of {readers})"
-    compute = f"compute-matched (it read as many tokens as {readers}, at the same cost a token)"
+    compute = "compute-matched (it read as many tokens as all experts together, at the same cost a token)"
     told = {
         (True, True): f"{data} and {compute}",
         (True, False): f"{data}, but not {compute}",
         (False, True): f"{compute}, but not {data}",
         (False, False): f"neither {data} nor {compute}",
     }
+    if universal.facts.tuned_tokens:
+        passes = f"; what tuning costs a token hangs on its experts a token, {run.tune.facts.top_k}" if run.tune else ""
+        yield Text(f"The universal model is {'' if universal.facts.data_matched else 'not '}{data}{passes}.")
+        return
     yield Text(f"The universal model is {told[universal.facts.data_matched, bool(universal.facts.compute_matched)]}.")
 
 

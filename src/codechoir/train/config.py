@@ -41,7 +41,7 @@ class TrainConfig(OptimiserConfig):
     mixing: dict[str, Annotated[float, Field(gt=0)]] = Field(
         {},
         description="weight of each language in what the trunk reads, 1 where none is given; experts read equally "
-        "much, and the universal model what they read",
+        "much, and the universal model what they and tuning read",
     )
     infilling_rate: float = Field(0.0, ge=0, le=1, description="share of the documents that train infilling")
     infilling_spm_rate: float = Field(

@@ -31,7 +31,7 @@ from codechoir.train.packing import Document, Writer, fill
 from codechoir.train.validation import hold_back
 
 VERSION = 3
-_SETTINGS = (
+SHARD_SETTINGS = (
     "sequence_length",
     "document_tokens",
     "validation_documents",
@@ -64,7 +64,7 @@ def make_shards(
             out / language,
             f"tokens-{language}",
             VERSION,
-            {name: getattr(config, name) for name in _SETTINGS} | {"language": language, "num_sequences": wanted},
+            {name: getattr(config, name) for name in SHARD_SETTINGS} | {"language": language, "num_sequences": wanted},
             {"documents": source.documents_digest, "tokenizer": tokenizer_digest(source.tokenizer)},
         )
         with locked(out):

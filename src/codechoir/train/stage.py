@@ -7,7 +7,8 @@ The universal model is the dense control. It starts from the same trunk, trains 
 and seed, and is told in its manifest to be *data-matched* where it read exactly the tokens that all experts read
 together, and *compute-matched* where its training cost as many operations as theirs together: at the same trained
 weights a token costs the same, so as many tokens. By default it is both; early stopping may end either. Where the
-composed model is tuned, sequences after the experts' are left for that, and the universal model reads these as well.
+composed model is tuned as a whole, sequences after the experts' are left for that, and the universal model reads these
+as well: data-matched with experts and tuning together, and not said to be compute-matched, as tuning's cost is its own.
 """
 
 from __future__ import annotations
@@ -18,13 +19,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from codechoir.artifacts import Manifest, StageFolder
+from codechoir.artifacts import Manifest, StageFolder, read_manifest
 from codechoir.documents import stream_texts
-from codechoir.errors import ConfigError
+from codechoir.errors import ConfigError, InputError
 from codechoir.model.checkpoint import load_tokenizer, model_config, open_checkpoint, separator_id
 from codechoir.model.families import check_length, context_length, family_of
 from codechoir.model.infilling_tokens import learns_infilling_tokens, with_infilling_tokens
-from codechoir.model.token_shards import TokenShard
+from codechoir.model.token_shards import LeftSequences, TokenShard
 from codechoir.train.acceleration import pays_to_compile
 from codechoir.train.branch import Branch, finished_or, train_branch
 from codechoir.train.config import BRANCHES_ONLY, NOT_TUNED, UNTOLD, TrainConfig, Tuning
@@ -33,7 +34,7 @@ from codechoir.train.metrics import check_watchers
 from codechoir.train.mixing import Arms, ShardSequences, arms
 from codechoir.train.search import search_rate
 from codechoir.train.sequences import Sequences
-from codechoir.train.shards import Source, make_shards
+from codechoir.train.shards import SHARD_SETTINGS, Source, make_shards
 from codechoir.train.validation import Rows, chosen, validation_rows
 from codechoir.train.ways import check_way
 
@@ -41,6 +42,7 @@ VERSION = 4
 TRUNK, UNIVERSAL = "trunk", "universal"
 _EXPERTS = "experts"
 _BASE, _SEARCH, _SHARDS = "base", "search", "tokens"  # folders beside the branches'
+_PLACES = ("trunk_sequences", "expert_sequences", "mixing")  # what decides which sequence a branch reads
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,16 +99,42 @@ def _with_infilling_tokens(config: TrainConfig, inputs: TrainInputs, folder: Pat
     return inputs
 
 
-def shards_left(config: TrainConfig, languages: Sequence[str], out: Path) -> dict[str, tuple[Path, int]]:
-    """By language the shard of packed sequences under `out`, and the number of its first one after the experts'."""
-    split = arms(languages, config)
-    return {name: (out / _SHARDS / name, split.first_tuned(name)) for name in languages}
+def left_for_tuning(
+    config: TrainConfig, languages: Sequence[str], inputs: TrainInputs, out: Path
+) -> LeftSequences | None:
+    """What branches under `out`, which are finished, have left of their sequences; None where nothing is tuned on them.
+
+    Raises InputError where these have been trained by another recipe: their experts may have read what is left by it.
+    """
+    if not inputs.tuning.sequences:
+        return None
+    trained = read_manifest(out / UNIVERSAL).config
+    for name, value in config.model_dump(mode="json", include={*_PLACES, *SHARD_SETTINGS}).items():
+        if trained.get(name) != value:
+            raise _trained_otherwise(out, f"train.{name} {trained.get(name)}", value)
+    if trained.get("tuned_sequences", 0) != inputs.tuning.sequences:
+        read = trained.get("tuned_sequences", 0)
+        raise _trained_otherwise(out, f"{read} sequences a language for tuning", inputs.tuning.sequences)
+    split = arms(languages, config, inputs.tuning)
+
+    def shards() -> Mapping[str, TokenShard]:
+        return _shards(config, split, _with_infilling_tokens(config, inputs, out / _BASE), out / _SHARDS)
+
+    return LeftSequences({name: split.first_tuned(name) for name in languages}, shards)
 
 
-def tokens_read(config: TrainConfig, num_languages: int, tuning: Tuning) -> int:
-    """What all branches of a run read together, tries of learning rates not counted."""
-    sequences = config.trunk_sequences + 2 * config.expert_sequences + tuning.sequences
-    return num_languages * sequences * config.sequence_length
+def _trained_otherwise(out: Path, seen: str, wanted: object) -> InputError:
+    return InputError(
+        "the universal model was trained by another recipe than the one that tunes",
+        seen=f"{seen} in {out / UNIVERSAL}",
+        allowed=str(wanted),
+        next_step="run the train stage with this recipe: `codechoir run RECIPE`",
+    )
+
+
+def tokens_read(config: TrainConfig, num_languages: int) -> int:
+    """What all branches of a run read together, neither tries of learning rates nor what is left for tuning counted."""
+    return num_languages * (config.trunk_sequences + 2 * config.expert_sequences) * config.sequence_length
 
 
 @dataclass(slots=True)
@@ -159,7 +187,7 @@ class _Run:
 
     def _compiled(self) -> bool:
         num_parameters = sum(map(math.prod, open_checkpoint(self.inputs.base).shapes().values()))
-        return pays_to_compile(num_parameters, tokens_read(self.config, len(self.languages), self.inputs.tuning))
+        return pays_to_compile(num_parameters, tokens_read(self.config, len(self.languages)))
 
     def _rate(self, name: str, branch: Branch) -> tuple[float, list[dict[str, Any]]]:
         """The branch's peak learning rate and how it was found: one search each for trunk, experts and universal."""
@@ -192,7 +220,7 @@ class _Run:
             all_kept = all(each["tokens"] == each["tokens_read"] for each in (facts, *experts))
             beside |= {
                 "data_matched": as_many and all_through and all_kept and none_skipped,
-                "compute_matched": facts["tokens_read"] == sum(each["tokens_read"] for each in experts) + tuned,
+                "compute_matched": not tuned and facts["tokens_read"] == sum(each["tokens_read"] for each in experts),
                 "tuned_tokens": tuned,
             }
         return beside
@@ -216,8 +244,7 @@ class _Data:
 
 def _read_data(config: TrainConfig, languages: Sequence[str], inputs: TrainInputs, out: Path) -> _Data:
     split = arms(languages, config, inputs.tuning)
-    source = Source(inputs.documents, inputs.documents_digest, inputs.base)
-    shards = make_shards(source, {name: split.num_sequences(name) for name in languages}, config, out)
+    shards = _shards(config, split, inputs, out)
     tokenizer = load_tokenizer(inputs.base)
     held = {
         name: chosen(stream_texts(inputs.documents, name, "train"), config.validation_documents, config.seed)
@@ -227,3 +254,9 @@ def _read_data(config: TrainConfig, languages: Sequence[str], inputs: TrainInput
     size = config.sequences_per_forward
     rows = validation_rows(held, tokenizer, separator_id(tokenizer), config.sequence_length, size)
     return _Data(shards, split, tuple(rows))
+
+
+def _shards(config: TrainConfig, split: Arms, inputs: TrainInputs, out: Path) -> Mapping[str, TokenShard]:
+    """Every language's shard, made where it is not there or not sound."""
+    source = Source(inputs.documents, inputs.documents_digest, inputs.base)
+    return make_shards(source, {name: split.num_sequences(name) for name in split.trunk}, config, out)

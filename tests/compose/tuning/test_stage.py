@@ -23,7 +23,7 @@ from codechoir.errors import ConfigError, InputError
 from codechoir.model.checkpoint import load_tokenizer, open_checkpoint
 from codechoir.model.moe import Routing, load_composed, open_composed
 from codechoir.model.streaming import verify
-from codechoir.model.token_shards import open_token_shard
+from codechoir.model.token_shards import LeftSequences
 from codechoir.train.config import TrainConfig
 from codechoir.train.shards import Source, make_shards
 
@@ -37,11 +37,11 @@ def tensors_of(folder: Path) -> dict[str, torch.Tensor]:
 
 
 @pytest.fixture(scope="module")
-def left(composed: Path, documents: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, int]]:
+def left(composed: Path, documents: Path, tmp_path_factory: pytest.TempPathFactory) -> LeftSequences:
     """Training's packed sequences, of short parts of documents; the experts have read three of each language."""
     folder, config = tmp_path_factory.mktemp("left"), TrainConfig(sequence_length=48, document_tokens=30)
-    make_shards(Source(documents, "documents", composed), dict.fromkeys(LANGUAGES, 13), config, folder)
-    return {name: (folder / name, 3) for name in LANGUAGES}
+    shards = make_shards(Source(documents, "documents", composed), dict.fromkeys(LANGUAGES, 13), config, folder)
+    return LeftSequences(dict.fromkeys(LANGUAGES, 3), lambda: shards)
 
 
 def is_router(name: str) -> bool:
@@ -58,6 +58,8 @@ def test_what_moves_and_what_stays(tuned: Tuned, request: Any, form: str, what: 
     source = request.getfixturevalue(form)
     out, facts = tuned(source, what=what)
     assert facts["best_step"] > 0 and facts["weights"] == "tuned"
+    assert facts["tokens_read"] == 8 * 48 * (len(facts["experts"]) - ("generalist" in facts["experts"]))
+    assert facts["tokens"] == facts["tokens_read"] * facts["best_step"] // 8
     before, after = tensors_of(source), tensors_of(out)
     assert list(before) == list(after)
     for name, tensor in before.items():
@@ -118,7 +120,7 @@ def test_tuned_token_routing_beats_untuned(tuned: Tuned) -> None:
         assert min(curve, key=lambda point: point[1]) == [facts["best_step"], pytest.approx(after, abs=1e-5)]
         assert curve[0][1] == pytest.approx(before, abs=1e-5)
         assert len(facts["curve"]["training"]) == 24
-        assert facts["tokens"] == 24 * 3 * 48
+        assert facts["tokens_read"] == 24 * 3 * 48
         for loads in facts["load"].values():
             assert all(sum(by.values()) == pytest.approx(1, abs=1e-3) for by in loads.values())
 
@@ -233,14 +235,12 @@ def test_distillation_needs_frozen_experts() -> None:
     assert TuneConfig(distillation=0).distillation_weight == 0
 
 
-def test_documents_that_training_has_packed_stay_apart(
-    tuned: Tuned, composed: Path, left: dict[str, tuple[Path, int]]
-) -> None:
+def test_documents_that_training_has_packed_stay_apart(tuned: Tuned, composed: Path, left: LeftSequences) -> None:
     """Losses before any step: those of plain transformers on each document by itself."""
     _, facts = tuned(what="whole", top_k=1, left=left)
     plain = AutoModelForCausalLM.from_pretrained(composed, dtype=torch.float32, num_experts_per_tok=1).eval()
-    for name, (folder, first) in left.items():
-        shard, means = open_token_shard(folder), []
+    for name, shard in left.shards().items():
+        first, means = left.first[name], []
         for row in range(first + SMALL["steps"], first + SMALL["steps"] + 2):
             starts = [*np.flatnonzero(shard.positions_NT[row] == 0), 48]
             assert len(starts) > 2
@@ -254,12 +254,12 @@ def test_documents_that_training_has_packed_stay_apart(
         assert facts["losses"]["before"]["token"][name] == pytest.approx(sum(means) / 2, abs=2e-5)
 
 
-def test_what_is_left_is_another_input_than_documents(tuned: Tuned, left: dict[str, tuple[Path, int]]) -> None:
+def test_what_is_left_is_another_input_than_documents(tuned: Tuned, left: LeftSequences) -> None:
     """And so is another place in it; the same again runs nothing."""
     (out, first), (_, same_again) = (tuned(what="whole", left=left) for _ in range(2))
     assert first == same_again
     digests = [read_manifest(out).digest]
-    for given in ({name: (folder, 2) for name, (folder, _) in left.items()}, None):
+    for given in (LeftSequences(dict.fromkeys(LANGUAGES, 2), left.shards), None):
         tuned(what="whole", left=given)
         digests.append(read_manifest(out).digest)
     assert len(set(digests)) == 3

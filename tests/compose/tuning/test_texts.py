@@ -8,14 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from codechoir.artifacts import StageFolder
 from codechoir.compose.config import TuneConfig
 from codechoir.compose.tuning.objective import NO_TARGET
 from codechoir.compose.tuning.texts import Sequences, read_left, read_tune_texts
 from codechoir.documents import read_texts
-from codechoir.errors import InputError
 from codechoir.model.checkpoint import load_tokenizer, separator_id
-from codechoir.model.token_shards import POSITIONS, TOKENS
+from codechoir.model.token_shards import LeftSequences, TokenShard
 
 CONFIG = TuneConfig(sequence_length=120, validation_sequences=3, steps=5, sequences_per_language=2)
 
@@ -59,20 +57,23 @@ def test_the_seed_chooses_what_validates(documents: Path, random_base: Path) -> 
     assert not torch.equal(one.validation["cpp"].tokens_NT, other.validation["cpp"].tokens_NT)
 
 
+PACKED = CONFIG.model_copy(update={"sequence_length": 8})
+NAMES = ("cpp", "python")
+
+
 @pytest.fixture
-def left(tmp_path: Path) -> dict[str, tuple[Path, int]]:
+def left() -> LeftSequences:
     """Two shards of 20 sequences of 8 tokens, each with a document that ends after its fifth; 4 and 5 rows are read."""
-    for number, name in enumerate(("cpp", "python")):
-        folder = StageFolder(tmp_path / name, f"tokens-{name}", 1, {}, {})
-        folder.begin()
-        np.save(tmp_path / name / TOKENS, (np.arange(160).reshape(20, 8) + 1000 * number).astype(np.uint16))
-        np.save(tmp_path / name / POSITIONS, np.tile(np.array([0, 1, 2, 3, 4, 0, 1, 2], np.uint16), (20, 1)))
-        folder.finish({"num_documents": 40, "num_infillings": 0, "epochs": 1.0, "num_bytes": 160})
-    return {"cpp": (tmp_path / "cpp", 4), "python": (tmp_path / "python", 5)}
+    positions = np.tile(np.array([0, 1, 2, 3, 4, 0, 1, 2], np.uint16), (20, 1))
+    shards = {
+        name: TokenShard((np.arange(160).reshape(20, 8) + 1000 * number).astype(np.uint16), positions, 40, 0, epochs, 9)
+        for number, (name, epochs) in enumerate(zip(NAMES, (1.0, 2.51), strict=True))
+    }
+    return LeftSequences({"cpp": 4, "python": 5}, lambda: shards)
 
 
-def test_what_training_has_left_is_read_in_order(left: dict[str, tuple[Path, int]]) -> None:
-    texts = read_left(left, CONFIG)
+def test_what_training_has_left_is_read_in_order(left: LeftSequences) -> None:
+    texts = read_left(left, NAMES, PACKED)
     for number in (0, 9, 10):
         batch = texts.batch(number).to(torch.device("cpu"))
         starts = [8 * (4 + number % 10), 1000 + 8 * (5 + number % 10)]
@@ -82,14 +83,15 @@ def test_what_training_has_left_is_read_in_order(left: dict[str, tuple[Path, int
     assert held.tolist() == [list(range(start, start + 8)) for start in (1120, 1128, 1136)]
 
 
-def test_too_little_is_left(left: dict[str, tuple[Path, int]]) -> None:
-    with pytest.raises(InputError, match="too few sequences") as caught:
-        read_left(left, CONFIG.model_copy(update={"steps": 7}))
-    assert caught.value.seen.endswith("20 rows") and caught.value.allowed == "21 and more"
+def test_text_that_was_gone_through_again_is_told(left: LeftSequences, capsys: pytest.CaptureFixture[str]) -> None:
+    read_left(left, NAMES, PACKED)
+    assert capsys.readouterr().err.splitlines() == [
+        "tune: python has 2.5 times less text than is read: what validates has been trained on"
+    ]
 
 
-def test_targets_are_the_next_tokens_of_the_same_document(left: dict[str, tuple[Path, int]]) -> None:
-    packed = read_left(left, CONFIG).batch(0).to(torch.device("cpu"))
+def test_targets_are_the_next_tokens_of_the_same_document(left: LeftSequences) -> None:
+    packed = read_left(left, NAMES, PACKED).batch(0).to(torch.device("cpu"))
     none = NO_TARGET
     assert packed.targets()[0].tolist() == [33, 34, 35, 36, none, 38, 39, none]
     assert Sequences(packed.tokens_NT).targets()[0].tolist() == [33, 34, 35, 36, 37, 38, 39, none]

@@ -68,10 +68,10 @@ def scores_in_words(scores: Sequence[Score], expert: str | None) -> str:
             cells = [_figure(figures.get((language, model)), digits) for model in models]
             lines.append(f"| {language} | {' | '.join(cells)} |")
         tables.append("\n".join(lines))
-    told = "The universal model is dense, of the same base"
-    if not any(each.model in _TUNED for each in scores):  # tuning has read more
-        told += ", trained on as many tokens of all languages together"
-    return "\n\n".join([*tables, f"95% intervals in brackets. {told}."])
+    told = (
+        "95% intervals in brackets. The universal model is dense, of the same base, trained on all languages together."
+    )
+    return "\n\n".join([*tables, told])
 
 
 def _figure(score: Score | None, digits: int) -> str:

@@ -21,6 +21,7 @@ from codechoir.compose.tuning.measure import MEAN, Validation, load_facts, valid
 from codechoir.compose.tuning.texts import TuneTexts, read_left, read_tune_texts
 from codechoir.compose.tuning.watch import Watch
 from codechoir.compose.tuning.writing import Slice, tuned_slices, write_tuned
+from codechoir.config import digest_of
 from codechoir.console import say
 from codechoir.errors import ConfigError, InputError
 from codechoir.languages import GENERALIST
@@ -29,8 +30,9 @@ from codechoir.model.device import compute_device, compute_dtype
 from codechoir.model.families import check_length, context_length
 from codechoir.model.moe import ROUTING_JSON, Composed, Routing, load_composed, open_composed
 from codechoir.model.routing_gap import recovered
+from codechoir.model.token_shards import LeftSequences
 
-VERSION = 3
+VERSION = 4
 _CONTROLS = {"uniform": Routing.UNIFORM, "oracle": Routing.FIXED}
 
 
@@ -38,14 +40,13 @@ _CONTROLS = {"uniform": Routing.UNIFORM, "oracle": Routing.FIXED}
 class TuneInputs:
     """The composed folder, curate's documents, and the digests that stand for them.
 
-    `left`: by language training's shard of packed sequences and its first row that no expert has read, to read in the
-    documents' place.
+    `left`: what training has left of its sequences, to read in the documents' place.
     """
 
     model: Path
     documents: Path
     digests: Mapping[str, str]
-    left: Mapping[str, tuple[Path, int]] | None = None
+    left: LeftSequences | None = None
 
 
 def tune(config: TuneConfig, inputs: TuneInputs, out: Path) -> Manifest:
@@ -57,9 +58,10 @@ def tune(config: TuneConfig, inputs: TuneInputs, out: Path) -> Manifest:
     if out.resolve() == inputs.model.resolve():
         raise InputError("a model is not tuned in its own folder", seen=out, next_step="give another --out")
     settings = config.model_dump(mode="json", exclude={"checkpoint_seconds"})
+    digests = dict(inputs.digests)
     if inputs.left is not None:
-        settings["first_left"] = {name: first for name, (_, first) in inputs.left.items()}
-    folder = StageFolder(out, "tune", VERSION, settings, inputs.digests)
+        digests["left"] = digest_of(dict(inputs.left.first))
+    folder = StageFolder(out, "tune", VERSION, settings, digests)
     if finished := folder.finished():
         return finished
     composed = _open(inputs.model)
@@ -70,7 +72,7 @@ def tune(config: TuneConfig, inputs: TuneInputs, out: Path) -> Manifest:
     if inputs.left is None:
         texts = read_tune_texts(inputs.documents, languages, load_tokenizer(inputs.model), config)
     else:
-        texts = read_left({name: inputs.left[name] for name in languages}, config)
+        texts = read_left(inputs.left, languages, config)
     folder.begin()
     slices = tuned_slices(composed, experts=config.what == "whole")
     subject = _subject(composed, slices, top_k, config)
@@ -145,7 +147,8 @@ def _facts(
         "before": before | {"token": outcome.before[Routing.TOKEN]},
         "after": {**controls, "token": outcome.best},
     }
-    tokens = len(outcome.losses) * len(texts.languages) * config.sequences_per_language * config.sequence_length
+    step_tokens = len(texts.languages) * config.sequences_per_language * config.sequence_length
+    read = len(outcome.losses) * step_tokens
     facts: dict[str, Any] = {
         "experts": list(composed.experts),
         "what": config.what,
@@ -153,8 +156,9 @@ def _facts(
         "best_step": outcome.best_step,
         "steps": len(outcome.losses),
         "weights": "tuned" if outcome.best_step else "the source's: no step was better",
-        "tokens": tokens,
-        "tokens_per_second": round(tokens / outcome.seconds, 1),
+        "tokens": outcome.best_step * step_tokens,  # that the kept weights have learned from
+        "tokens_read": read,
+        "tokens_per_second": round(read / outcome.seconds, 1),
         "tuned_parameters": sum(parameter.numel() for parameter in subject.parameters.values()),
         "learning_rate": config.learning_rate,
         "precision": str(compute_dtype(config.precision)).removeprefix("torch."),

@@ -20,9 +20,10 @@ from torch.nn import functional
 from codechoir.compose.config import TuneConfig
 from codechoir.compose.texts import sequences_of
 from codechoir.compose.tuning.objective import NO_TARGET
+from codechoir.console import say
 from codechoir.documents import in_turn, read_texts
 from codechoir.errors import InputError
-from codechoir.model.token_shards import open_token_shard
+from codechoir.model.token_shards import LeftSequences
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +64,7 @@ class Sequences:
 
 @dataclass(frozen=True, slots=True)
 class TuneTexts:
-    """Sequences by language; the same number validates each language, none of which is trained on."""
+    """Sequences by language; the same number validates each language, and tuning reads none of these."""
 
     validation: Mapping[str, Sequences]
     training: Mapping[str, Sequences]
@@ -104,23 +105,20 @@ def read_tune_texts(documents: Path, languages: Sequence[str], tokenizer: Any, c
     return TuneTexts(validation, training)
 
 
-def read_left(left: Mapping[str, tuple[Path, int]], config: TuneConfig) -> TuneTexts:
-    """What training has left: by language a finished shard, and its first row that no expert has read.
+def read_left(left: LeftSequences, languages: Sequence[str], config: TuneConfig) -> TuneTexts:
+    """What training has left: steps read as many rows as they need, in order; those after validate.
 
-    Steps read as many rows as they need, in order; those after validate. Raises InputError where there are fewer.
+    Where documents were too few for all rows these are of documents that were read before, which is told.
     """
     validation, training = {}, {}
-    for name, (folder, first) in left.items():
-        shard = open_token_shard(folder)
+    shards = left.shards()
+    for name in languages:
+        shard, first = shards[name], left.first[name]
         last = first + config.steps * config.sequences_per_language
         end = last + config.validation_sequences
-        if shard.tokens_NT.shape[0] < end:
-            raise InputError(
-                "training has left too few sequences to tune on",
-                seen=f"{folder}: {shard.tokens_NT.shape[0]} rows",
-                allowed=f"{end} and more",
-                next_step="run the train stage again with this recipe",
-            )
+        assert shard.tokens_NT.shape[0] >= end and shard.tokens_NT.shape[1] == config.sequence_length
+        if shard.epochs > 1:
+            say(f"tune: {name} has {shard.epochs:.2g} times less text than is read: what validates has been trained on")
         both = (shard.tokens_NT[first:end], shard.positions_NT[first:end])
         found = Sequences(*(torch.from_numpy(np.array(each)) for each in both))
         training[name], validation[name] = found.part(slice(last - first)), found.part(slice(last - first, None))
