@@ -39,10 +39,14 @@ class Arm:
         return [f"--set={key}={value}" for key, value in {**self.train, **self.told}.items()]
 
 
+def num_sequences(recipe: Recipe) -> int:
+    """S, the sequences of a language that every arm reads."""
+    return recipe.train.trunk_sequences + recipe.train.expert_sequences + recipe.left_for_tuning.sequences
+
+
 def arms(recipe: Recipe) -> list[Arm]:
     """All arms of a recipe."""
-    train, num_languages = recipe.train, len(recipe.languages)
-    total = train.trunk_sequences + train.expert_sequences + recipe.left_for_tuning.sequences
+    train, num_languages, total = recipe.train, len(recipe.languages), num_sequences(recipe)
 
     def split(share: float, left: int = 0) -> dict[str, object]:
         trunk = round(share * total)

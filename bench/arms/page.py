@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.arms.arms import DRAWN_FOR_TUNING, DRAWN_TOGETHER
+from bench.arms.arms import DRAWN_FOR_TUNING, DRAWN_TOGETHER, num_sequences
 from bench.pages import table
 from codechoir.artifacts import read_manifest
 from codechoir.evaluate.scores import EXACT_MATCH, MEAN, UNIVERSAL, Scored, score
@@ -43,8 +43,7 @@ def page(command: str, machine: str, recipe: Recipe, arms: Runs, beside: Runs = 
     means = {each.model: each.value for each in every.scores if each.language == MEAN and each.metric != EXACT_MATCH}
     best = min((name for name in means if name.endswith(_DENSE)), key=means.__getitem__)
     against_best = _differences(_scored(recipe, found, best))
-    train, tuned = recipe.train, recipe.left_for_tuning.sequences
-    total = (train.trunk_sequences + train.expert_sequences + tuned) * train.sequence_length
+    total = num_sequences(recipe) * recipe.train.sequence_length
     part, most = recipe.generate.held_out_part.replace("-", " "), f"{recipe.generate.held_out_tokens:,}"
     named, rows, filled = ", ".join(f"`{name}`" for name, folder in beside if is_finished(folder)), [], []
     for one in found:
