@@ -141,6 +141,18 @@ def test_a_recipe_that_tunes_the_whole_gives_the_universal_model_as_much(run: Pa
     assert done.code == 2 and "trained by another recipe" in done.stderr
 
 
+def test_a_run_whose_experts_are_copies_of_the_trunk(run: Path, codechoir, tiny: list[str]) -> None:
+    budget = ("train.expert_sequences=0", "tune={what: whole, steps: 3, top_k: 1, learning_rate: 0.01}")
+    score = ("generate.complete=[]", "generate.score=[universal, trunk, moe-token-top2, moe-tuned]")
+    done = codechoir(*tiny, "--out", run, *(part for value in (*budget, *score) for part in ("--set", value)))
+    assert done.code == 0, done.stderr
+    scores = json.loads((run / "evaluate" / "scores.json").read_text())["scores"]
+    means = {score["model"]: score["value"] for score in scores if score["language"] == "mean"}
+    assert means["moe-token-top2"] == pytest.approx(means["trunk"], rel=1e-5)  # whatever their routers choose
+    assert means["moe-tuned"] < means["trunk"]
+    assert "until tuning they are copies of the trunk" in (run / "report" / "report.md").read_text()
+
+
 def test_values_that_change_no_result_rerun_nothing(run: Path, codechoir, tiny: list[str]) -> None:
     before = times(run)
     same = ("train.checkpoint_seconds=9", "generate.batch_size=3", "generate.score_batch_size=2", "evaluate.workers=1")

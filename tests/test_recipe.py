@@ -128,6 +128,15 @@ def test_a_pass_k_is_allowed_where_the_samples_suffice_or_nothing_is_completed(s
         load_recipe(small, ["evaluate.pass_k=[5, 1]", "generate.num_samples=4"])
 
 
+def test_experts_may_read_nothing_where_the_whole_is_tuned(small: Path) -> None:
+    copies = "train.expert_sequences=0"
+    assert load_recipe(small, [copies, "tune={what: whole}"]).train.expert_sequences == 0
+    for told in ([copies], [copies, "tune={what: routers}"]):
+        with pytest.raises(ConfigError) as caught:
+            load_recipe(small, told)
+        assert caught.value.allowed and "train.expert_sequences is 0" in caught.value.allowed
+
+
 def test_the_whole_is_tuned_on_what_training_leaves(small: Path) -> None:
     """In training's sequences; routers alone read what they like."""
     whole = load_recipe(small, ["train.sequence_length=96", "tune={what: whole, steps: 7, sequences_per_language: 3}"])

@@ -72,12 +72,14 @@ def arms(recipe: Recipe) -> list[Arm]:
         "generate.complete": "[]",
         "generate.infill": "[]",
     }
-    tuned_scored = scored | DRAWN_FOR_TUNING | {"generate.score": f"[universal, {TUNED}]"}
+    tuned_scored = scored | {"generate.score": f"[universal, {TUNED}]"}
     infilled = DRAWN_TOGETHER | {
         "generate.infill": "[universal, trunk, moe-oracle, moe-prompt]",
         "generate.infilling_documents": recipe.generate.infilling_documents or 100,
     }
-    left = split(_TUNED_TRUNK, num_steps * per_step)
+    left = num_steps * per_step
+    with_experts = Arm("tuned whole", split(_TUNED_TRUNK, left), tuned_scored | DRAWN_FOR_TUNING)
+    upcycled = Arm("upcycled", split(1 - left / total, left), tuned_scored)  # its experts read nothing before
     return [
         *(
             Arm(f"{name}{drawn}", split(share), scored | told)
@@ -86,7 +88,8 @@ def arms(recipe: Recipe) -> list[Arm]:
         ),
         Arm("low rank", split(0.5) | {"train.branches_trainable": "lora"}, scored),
         *(
-            Arm(f"tuned whole, top-{top_k}", left, tuned_scored | {"tune": json.dumps(tuned | {"top_k": top_k})})
+            Arm(f"{one.name}, top-{top_k}", one.train, {**one.told, "tune": json.dumps(tuned | {"top_k": top_k})})
+            for one in (with_experts, upcycled)
             for top_k in ((1, 2) if num_steps else ())
         ),
         Arm("infilling, drawn together", split(0.25) | {"train.infilling_rate": 0.5}, scored | infilled),

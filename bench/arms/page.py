@@ -65,8 +65,8 @@ def page(command: str, machine: str, recipe: Recipe, arms: Runs, beside: Runs = 
         "model, under moe-oracle, moe-token-top1 and, where its router is sure, moe-prompt; two under moe-token-top2, "
         f"all under moe-uniform, and as many as the arm says under {TUNED}. Arms `drawn together` are composed with "
         f"`compose.own_share` of {DRAWN_TOGETHER['compose.own_share']}, those `tuned whole` with "
-        f"{DRAWN_FOR_TUNING['compose.own_share']}."
-        + (f" Beside the arms, with values of their own: {named}." * bool(named)),
+        f"{DRAWN_FOR_TUNING['compose.own_share']}; the experts of those `upcycled` are copies of the trunk until "
+        "tuning." + (f" Beside the arms, with values of their own: {named}." * bool(named)),
         table(("arm", "model", "bits per byte", "to its own dense model", "to the best dense model"), rows),
         "## By language, each arm's dense model and its best MoE that needs no oracle",
         _by_language(recipe, every, found),

@@ -35,7 +35,9 @@ class Recipe(Config):
     curate: CurateConfig = Field(description="where code comes from, what is rejected, what is held out")
     train: TrainConfig = Field(TrainConfig(), description="trunk, experts and universal model")
     compose: ComposeConfig = Field(ComposeConfig(), description="routers and format of the composed model")
-    tune: TuneConfig | None = Field(None, description="gradient tuning of the composed model; absent: none")
+    tune: TuneConfig | None = Field(
+        None, description="gradient tuning of the composed model; absent: none", validate_default=True
+    )
     problems: ProblemsConfig = Field(ProblemsConfig(), description="the programming problems")
     generate: GenerateConfig = Field(GenerateConfig(), description="what each model scores and completes")
     evaluate: EvaluateConfig = Field(EvaluateConfig(), description="how programs are judged and scores estimated")
@@ -73,6 +75,17 @@ class Recipe(Config):
                 f"train.sequence_length, which is {train.sequence_length}"
             )
         return tune.model_copy(update={"sequence_length": train.sequence_length})
+
+    @field_validator("tune")
+    @classmethod
+    def _experts_learn_something(cls, tune: TuneConfig | None, info: ValidationInfo) -> TuneConfig | None:
+        train = info.data.get("train")  # none where it is itself refused
+        if train and not train.expert_sequences and (tune is None or tune.what == "routers"):
+            raise ValueError(
+                "train.expert_sequences is 0, and experts that read nothing stay copies of the trunk unless tune.what "
+                "is whole: give them sequences, or tune the whole"
+            )
+        return tune
 
     @field_validator("evaluate")
     @classmethod

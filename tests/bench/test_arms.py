@@ -46,7 +46,8 @@ def test_every_arm_reads_as_many_tokens_of_each_language(name: str) -> None:
             read += run.tune.steps * run.tune.sequences_per_language * run.tune.sequence_length
         assert read == total, arm.name
         assert (run.compose.own_share < 1) == ("drawn together" in arm.name or "tuned" in arm.name), arm.name
-        assert (run.tune is not None) == ("tuned whole" in arm.name), arm.name
+        assert (run.tune is not None) == arm.name.startswith(("tuned whole", "upcycled")), arm.name
+        assert (run.train.expert_sequences == 0) == arm.name.startswith("upcycled"), arm.name
 
 
 def drawn(language: str) -> tuple[np.ndarray, np.ndarray]:

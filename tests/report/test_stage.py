@@ -296,6 +296,16 @@ def test_where_the_universal_model_reads_what_tuning_does_the_tuned_model_is_jud
     assert ("has read the 500,000 tokens that tuning read" in page.text) == bool(tuned)
 
 
+@pytest.mark.parametrize("tokens", [0, 96])
+def test_experts_that_are_copies_of_the_trunk_are_said_to_be(fake, tokens: int) -> None:
+    fake.facts["tune"] = {"what": "whole", "top_k": 1, "steps": 3, "best_step": 3, "tokens": 500_000}
+    fake.facts["train/universal"]["tuned_tokens"] = 500_000
+    for language in fake.facts["compose"]["experts"]:
+        fake.facts[f"train/{language}"]["tokens"] = tokens
+    page, _, _ = written(fake.write())
+    assert ("until tuning they are copies of the trunk" in page.text) == (not tokens)
+
+
 def test_experts_of_an_earlier_recipe_and_a_generalist_are_no_languages(fake) -> None:
     fake.facts["compose"]["experts"] = [*fake.facts["compose"]["experts"], "generalist"]
     fake.facts["train/rust"] = dict(fake.facts["train/python"])

@@ -74,6 +74,19 @@ def test_experts_and_universal_share_all_but_the_feed_forward_weights(out: Path)
     assert not torch.equal(*(weights(out / name)["model.layers.0.mlp.up_proj.weight"] for name in LANGUAGES))
 
 
+def test_experts_that_read_nothing_are_the_trunk(inputs: TrainInputs, tmp_path: Path) -> None:
+    """The universal model reads what tuning reads, then, and no more."""
+    copies = CONFIG.model_copy(update={"expert_sequences": 0})
+    manifests = train(copies, LANGUAGES, dataclasses.replace(inputs, tuning=Tuning(5, 1)), tmp_path)
+    trunk = weights(tmp_path / "trunk")
+    for name in LANGUAGES:
+        assert manifests[name].facts["tokens"] == 0
+        expert = weights(tmp_path / name)
+        assert expert.keys() == trunk.keys() and all(torch.equal(expert[tensor], trunk[tensor]) for tensor in trunk)
+    facts = manifests["universal"].facts
+    assert facts["tokens"] == facts["tuned_tokens"] == 2 * 5 * 32 and facts["data_matched"]
+
+
 def test_the_trunk_alone_may_train_all_weights(inputs: TrainInputs, tmp_path: Path) -> None:
     config = CONFIG.model_copy(update={"trainable": "all", "learning_rate": 0.02})  # enough to move bfloat16's 1
     train(config, LANGUAGES, inputs, tmp_path)

@@ -94,7 +94,12 @@ def cautions(run: Run) -> tuple[str, ...]:
         f"The universal model has read the {tokens:,} tokens that tuning read, and so has the tuned model alone: "
         "experts, and MoE models that were not tuned, stand beside a dense model that has read more than they have."
     )
-    return (*CAUTIONS, read)
+    experts = [branch.facts.tokens for name, branch in run.branches.items() if name not in ("trunk", "universal")]
+    copies = (
+        "The experts have read nothing of their own: until tuning they are copies of the trunk (sparse upcycling). "
+        "What the tuned model gains comes from more weights, of which tokens choose, not from dividing the languages."
+    )
+    return (*CAUTIONS, read, *([copies] if experts and not any(experts) else []))
 
 
 def _tuned_tokens(run: Run) -> int:

@@ -34,7 +34,12 @@ class TrainConfig(OptimiserConfig):
         2, ge=1, description="sequences in one forward pass of one device; bounds memory"
     )
     trunk_sequences: int = Field(64, ge=0, description="sequences a language that the shared trunk sees")
-    expert_sequences: int = Field(32, ge=1, description="sequences that each language's expert sees after the trunk")
+    expert_sequences: int = Field(
+        32,
+        ge=0,
+        description="sequences that each language's expert sees after the trunk; 0, where the whole is tuned: experts "
+        "are copies of the trunk, which tuning parts (sparse upcycling)",
+    )
     document_tokens: int = Field(
         512, ge=8, description="a longer document is cut after so many tokens; fewer show more documents"
     )
