@@ -41,7 +41,7 @@ class Arm:
 
 def num_sequences(recipe: Recipe) -> int:
     """S, the sequences of a language that every arm reads."""
-    return recipe.train.trunk_sequences + recipe.train.expert_sequences + recipe.left_for_tuning.sequences
+    return recipe.packed_sequences - recipe.left_for_tuning.validation
 
 
 def arms(recipe: Recipe) -> list[Arm]:

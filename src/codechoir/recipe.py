@@ -55,6 +55,12 @@ class Recipe(Config):
             return NOT_TUNED
         return Tuning(self.tune.steps * self.tune.sequences_per_language, self.tune.validation_sequences)
 
+    @property
+    def packed_sequences(self) -> int:
+        """Sequences that are made of a language at equal weights: the trunk's, its expert's and tuning's."""
+        tuning = self.left_for_tuning
+        return self.train.trunk_sequences + self.train.expert_sequences + tuning.sequences + tuning.validation
+
     @field_validator("languages")
     @classmethod
     def _known_and_distinct(cls, languages: tuple[str, ...]) -> tuple[str, ...]:

@@ -112,8 +112,8 @@ def _models(recipe: Recipe, measured: Measured) -> tuple[Need, ...]:
 def _train(recipe: Recipe, trial: ModelTrial) -> Need:
     """Steps times a step's time; for each branch a model's loading and writing; tokenizing, tries and measurements."""
     config, num_experts = recipe.train, len(recipe.languages)
-    tuning, universal_sequences = recipe.left_for_tuning, config.expert_sequences + recipe.left_for_tuning.sequences
-    packed = num_experts * (config.trunk_sequences + universal_sequences + tuning.validation) * config.sequence_length
+    universal_sequences = config.expert_sequences + recipe.left_for_tuning.sequences
+    packed = num_experts * recipe.packed_sequences * config.sequence_length
     trunk = _Arm(_steps(config.trunk_sequences * num_experts, config), num_experts, trial.trunk_step_seconds)
     expert = _Arm(_steps(config.expert_sequences, config), 1, trial.step_seconds)
     universal = _Arm(_steps(universal_sequences * num_experts, config), num_experts, trial.step_seconds)

@@ -78,9 +78,7 @@ def make_plan(recipe: Recipe, out: Path, cache: Path) -> Plan:
     taken = sum(amount.num_bytes for amount in corpus.taken.values())
     computed = needs(recipe, Measured(taken, trials, runnable, program_seconds, no_programs), out)
     machine = Machine(_cores(), total_memory(), free_memory(), shutil.disk_usage(_existing(out)).free)
-    train, tuning = recipe.train, recipe.left_for_tuning
-    num_sequences = train.trunk_sequences + train.expert_sequences + tuning.sequences + tuning.validation
-    num_tokens = num_sequences * train.sequence_length
+    num_tokens = recipe.packed_sequences * recipe.train.sequence_length
     choices = propose(languages, num_tokens)
     warnings = [
         *shortcomings(languages, num_tokens),
