@@ -174,7 +174,8 @@ def _trained(one: _Found, recipe: Recipe) -> tuple[str, ...]:
         tries, tokens = facts["search"], facts["total_tokens"]
         assert isinstance(tries, list)
         tried = ", ".join(f"{each['learning_rate']:g}: {each['bits_per_byte']:.4f}" for each in tries)
-        return f"{tokens:,}, {facts['learning_rate']:g}" + (f" ({tried})" if tried else "")
+        rate = f", {facts['learning_rate']:g}" if facts["tokens"] else ""
+        return f"{tokens:,}{rate}" + (f" ({tried})" if tried else "")
 
     dense, tuned = told(UNIVERSAL) if UNIVERSAL in _models(one) else "", ""
     if TUNED in _models(one):

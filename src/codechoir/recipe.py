@@ -16,7 +16,7 @@ from codechoir.errors import ConfigError
 from codechoir.evaluate.config import EvaluateConfig
 from codechoir.generate.config import GenerateConfig
 from codechoir.languages import LANGUAGES
-from codechoir.model.config import EMBEDDED, BaseSource
+from codechoir.model.config import EMBEDDED, BaseSource, OptimiserConfig
 from codechoir.problems import ProblemsConfig
 from codechoir.report.config import ReportConfig
 from codechoir.train.config import NOT_TUNED, TrainConfig, Tuning
@@ -51,9 +51,13 @@ class Recipe(Config):
     @property
     def left_for_tuning(self) -> Tuning:
         """What the train stage leaves for tuning the whole, and gives the universal model to read as well."""
-        if self.tune is None or self.tune.what == "routers":
+        tune = self.tune
+        if tune is None or tune.what == "routers":
             return NOT_TUNED
-        return Tuning(self.tune.steps * self.tune.sequences_per_language, self.tune.validation_sequences)
+        optimiser = None
+        if not self.train.expert_sequences:
+            optimiser = OptimiserConfig(**tune.model_dump(include=set(OptimiserConfig.model_fields)))
+        return Tuning(tune.steps * tune.sequences_per_language, tune.validation_sequences, optimiser)
 
     @property
     def packed_sequences(self) -> int:

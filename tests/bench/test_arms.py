@@ -62,7 +62,8 @@ def write_run(run: Path, recipe: Recipe, worse: float, num_packages: int = 8) ->
         folder = StageFolder(run / "train" / branch, "train", 1, {}, {})
         folder.begin()
         tries = [{"learning_rate": 0.1, "bits_per_byte": 2.5}]
-        folder.finish({"learning_rate": 0.1, "total_tokens": 4000, "search": [] if branch == "trunk" else tries})
+        read = {"tokens": 0, "search": []} if branch == "trunk" else {"tokens": 4000, "search": tries}
+        folder.finish({"learning_rate": 0.1, "total_tokens": 4000} | read)
     stage = StageFolder(run / "generate", "generate", 1, {}, {})
     stage.begin()
     for language in recipe.languages:
@@ -114,7 +115,7 @@ def test_the_page_tells_each_models_mean_and_its_differences(recipe: Recipe, tmp
             assert text.startswith("**") == (not low <= 0 <= high)
     assert "The best dense model of all, trunks and averaged experts among them, is `a / soup`" in told
     assert "| b / moe-prompt |" in told and "| b / moe-oracle |" not in told
-    assert "| a | 4,000, 0.1 | 4,000, 0.1 (0.1: 2.5000) |  | 4,000, 0.1 (0.1: 2.5000) |" in told
+    assert "| a | 4,000 | 4,000, 0.1 (0.1: 2.5000) |  | 4,000, 0.1 (0.1: 2.5000) |" in told
     assert "Beside the arms, with values of their own: `a`." in told
 
 
@@ -127,7 +128,7 @@ def test_a_run_of_which_few_models_were_scored_stands_beside_the_arms(recipe: Re
     assert "is `dense / soup`" in told
     assert re.findall(r"\| dense \| (\w+) \| [\d.]+ \|", told) == ["trunk", "soup"]
     assert "| arm / universal |" in told and "| dense / " not in told
-    assert "| dense | 4,000, 0.1 | 4,000, 0.1 (0.1: 2.5000) |  |  |" in told
+    assert "| dense | 4,000 | 4,000, 0.1 (0.1: 2.5000) |  |  |" in told
 
 
 def differences(told: str) -> list[str]:

@@ -59,4 +59,4 @@ def test_experts_that_are_all_the_same_have_no_direction(trunk, experts, tmp_pat
     compose(config, ComposeInputs(trunk, same, None, {}), tmp_path / "out")
     for each in similarities(view_composed(tmp_path / "out")):
         assert each.spread == (0, 0)
-        assert math.isnan(each.differences[0][1]) and each.weights[0][1] == pytest.approx(1)
+        assert each.differences[0][1] is None and each.weights[0][1] == pytest.approx(1)

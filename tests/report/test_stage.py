@@ -296,6 +296,18 @@ def test_where_the_universal_model_reads_what_tuning_does_the_tuned_model_is_jud
     assert ("has read the 500,000 tokens that tuning read" in page.text) == bool(tuned)
 
 
+@pytest.mark.parametrize(("way", "learned"), [("feed-forward", 500_000), ("lora", 400_000)])
+def test_what_sets_the_tuned_model_apart_beside_its_experts_is_said(fake, way: str, learned: int) -> None:
+    """Other weights that train, and weights that were kept before tuning had read all."""
+    fake.scores += [each.model_copy(update={"model": "moe-tuned"}) for each in fake.scores if each.model == "universal"]
+    fake.facts["tune"] = {"what": "whole", "top_k": 1, "steps": 3, "best_step": 3, "tokens": learned}
+    fake.facts["train/universal"] |= {"tuned_tokens": 500_000, "trainable": way, "data_matched": True}
+    page, _, _ = written(fake.write())
+    assert ("the universal model trained otherwise (lora)" in page.text) == (way == "lora")
+    assert ("its kept weights learned from 400,000 of them" in page.text) == (learned < 500_000)
+    assert ("The universal model is not data-matched" in page.text) == (learned < 500_000)
+
+
 @pytest.mark.parametrize("tokens", [0, 96])
 def test_experts_that_are_copies_of_the_trunk_are_said_to_be(fake, tokens: int) -> None:
     fake.facts["tune"] = {"what": "whole", "top_k": 1, "steps": 3, "best_step": 3, "tokens": 500_000}

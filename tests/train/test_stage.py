@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 from codechoir.artifacts import Manifest, read_manifest
 from codechoir.errors import ConfigError, IncompatibleModelError, InputError, ToolMissingError
 from codechoir.model.checkpoint import load_tokenizer
+from codechoir.model.config import OptimiserConfig
 from codechoir.model.infilling_tokens import new_rows
 from codechoir.model.token_shards import open_token_shard
 from codechoir.train import stage
@@ -75,9 +76,9 @@ def test_experts_and_universal_share_all_but_the_feed_forward_weights(out: Path)
 
 
 def test_experts_that_read_nothing_are_the_trunk(inputs: TrainInputs, tmp_path: Path) -> None:
-    """The universal model reads what tuning reads, then, and no more."""
-    copies = CONFIG.model_copy(update={"expert_sequences": 0})
-    manifests = train(copies, LANGUAGES, dataclasses.replace(inputs, tuning=Tuning(5, 1)), tmp_path)
+    """The universal model reads what tuning reads, then, and no more, by tuning's optimiser."""
+    copies, tuning = CONFIG.model_copy(update={"expert_sequences": 0}), OptimiserConfig(learning_rate=0.25, warmup=0.5)
+    manifests = train(copies, LANGUAGES, dataclasses.replace(inputs, tuning=Tuning(5, 1, tuning)), tmp_path)
     trunk = weights(tmp_path / "trunk")
     for name in LANGUAGES:
         assert manifests[name].facts["tokens"] == 0
@@ -85,6 +86,13 @@ def test_experts_that_read_nothing_are_the_trunk(inputs: TrainInputs, tmp_path: 
         assert expert.keys() == trunk.keys() and all(torch.equal(expert[tensor], trunk[tensor]) for tensor in trunk)
     facts = manifests["universal"].facts
     assert facts["tokens"] == facts["tuned_tokens"] == 2 * 5 * 32 and facts["data_matched"]
+    assert facts["learning_rate"] == 0.25 and manifests["trunk"].facts["learning_rate"] == CONFIG.learning_rate
+    metrics = (tmp_path / "universal" / "metrics.jsonl").read_text().splitlines()
+    rates = [step["learning_rate"] for step in map(json.loads, metrics) if "learning_rate" in step]
+    assert len(rates) == 5 and rates.index(max(rates)) in (2, 3)  # half of the steps warm up
+    searched = copies.model_copy(update={"learning_rates": (0.01,), "validation_documents": 2})
+    again = train(searched, LANGUAGES, dataclasses.replace(inputs, tuning=Tuning(5, 1, tuning)), tmp_path)
+    assert again["universal"].facts["learning_rate"] == 0.01  # as every branch's
 
 
 def test_the_trunk_alone_may_train_all_weights(inputs: TrainInputs, tmp_path: Path) -> None:
@@ -260,6 +268,10 @@ def test_new_tokens_need_a_trunk_that_reads(inputs: TrainInputs, tmp_path: Path,
         train(config, LANGUAGES, inputs, tmp_path)
     train(config.model_copy(update={"branches_trainable": "all"}), LANGUAGES, inputs, tmp_path)
     assert len(branches) == 4
+    with pytest.raises(ConfigError, match="learned by the trunk, which reads nothing"):
+        train(
+            config.model_copy(update={"branches_trainable": "all", "expert_sequences": 0}), LANGUAGES, inputs, tmp_path
+        )
 
 
 @pytest.mark.parametrize("how", ["stopped_early", "skipped_steps"])

@@ -120,11 +120,15 @@ def _similarity_lines(told: dict[str, Any]) -> list[str]:
         "layer  " + "  ".join(f"{name:>16}" for name in names) + "   distance from the mean",
     ]
     for row in told["similarity"]:
-        cells = [f"{row['differences'][i][j]:.3f} ({row['weights'][i][j]:.3f})" for i, j in pairs]
+        cells = [f"{_cosine(row['differences'][i][j])} ({_cosine(row['weights'][i][j])})" for i, j in pairs]
         columns = "  ".join(f"{cell:>{max(16, len(name))}}" for cell, name in zip(cells, names, strict=True))
         spread = ", ".join(f"{share:.2%}" for share in row["spread"])
         lines.append(f"{row['layer']:>5}  {columns}   {spread}")
     return lines
+
+
+def _cosine(value: float | None) -> str:
+    return "none" if value is None else f"{value:.3f}"
 
 
 def _routing_lines(told: dict[str, Any]) -> list[str]:

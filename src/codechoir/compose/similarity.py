@@ -19,14 +19,14 @@ from codechoir.compose.views import ComposedView
 
 @dataclass(frozen=True, slots=True)
 class LayerSimilarity:
-    """One layer. Cosines are (E, E), rows and columns in the experts' order; not a number where a vector is zero.
+    """One layer. Cosines are (E, E), rows and columns in the experts' order; None where a vector is zero.
 
     `spread` is each expert's distance from the mean, as a share of the mean's length.
     """
 
     layer: int
-    weights: tuple[tuple[float, ...], ...]
-    differences: tuple[tuple[float, ...], ...]
+    weights: tuple[tuple[float | None, ...], ...]
+    differences: tuple[tuple[float | None, ...], ...]
     spread: tuple[float, ...]
 
 
@@ -53,7 +53,7 @@ def _layer(view: ComposedView, layer: int) -> LayerSimilarity:
     )
 
 
-def _cosines(gram_EE: torch.Tensor) -> tuple[tuple[float, ...], ...]:
+def _cosines(gram_EE: torch.Tensor) -> tuple[tuple[float | None, ...], ...]:
     lengths_E = gram_EE.diagonal().sqrt()
     cosines_EE = gram_EE / torch.outer(lengths_E, lengths_E)  # 0 / 0 is not a number
-    return tuple(tuple(round(float(cosine), 6) for cosine in row) for row in cosines_EE)
+    return tuple(tuple(None if cosine != cosine else round(cosine, 6) for cosine in row) for row in cosines_EE.tolist())

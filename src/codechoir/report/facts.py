@@ -132,6 +132,7 @@ class TrainFacts(Facts):
     first_loss: float | None = None
     last_loss: float | None = None
     tokens_per_second: float | None = None
+    trainable: str | None = None
     trainable_parameters: int | None = None
     learning_rate: float | None = None
     precision: str | None = None

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from codechoir.records import SIGNIFICANCE, Comparison, Score
 from codechoir.report import wording
-from codechoir.report.facts import MEAN, TUNED, Run, Scores
+from codechoir.report.facts import MEAN, TUNED, Finished, Run, Scores, TrainFacts
 from codechoir.report.figures import Label, Range, interval_plot
 from codechoir.report.view import Block, Cell, Figure, Figures, Row, Section, Table, Text, Verdict
 from codechoir.report.wording import BITS, NONE, NOT_RUN, OWN_EXPERT
@@ -20,8 +20,7 @@ EQUAL_TOKENS = 0.02  # a relative difference of total tokens that still counts a
 
 CAUTIONS = (
     "The universal model is the control. It goes on from the same trunk with the mixed code of all languages, so a "
-    "gain over it comes from dividing the languages among experts. Much of any gain over the base is only getting "
-    "used to raw code.",
+    "gain over it comes from the experts. Much of any gain over the base is only getting used to raw code.",
     "The embedded base (SmolLM2-135M-Instruct) is a quantised instruct model: some gain over it may be repair of the "
     "quantisation or a return from chat to code, which any further training brings.",
     "Intervals and p-values are over held-out packages (or problems), drawn or exchanged whole, since files of one "
@@ -88,18 +87,30 @@ def _by_language(run: Run, model: str, against: str) -> str:
 
 def cautions(run: Run) -> tuple[str, ...]:
     """What to keep in mind when reading any figure of the run."""
-    if not (tokens := _tuned_tokens(run)):
+    if not run.tune or not (tokens := _tuned_tokens(run)):
         return CAUTIONS
-    read = (
-        f"The universal model has read the {tokens:,} tokens that tuning read, and so has the tuned model alone: "
+    learned, way = run.tune.facts.tokens, run.branches["universal"].facts.trainable
+    less = "" if learned in (None, tokens) else f" (its kept weights learned from {learned:,} of them)"
+    told = [
+        f"The universal model has read the {tokens:,} tokens that tuning read, and so has the tuned model alone{less}: "
         "experts, and MoE models that were not tuned, stand beside a dense model that has read more than they have."
-    )
-    experts = [branch.facts.tokens for name, branch in run.branches.items() if name not in ("trunk", "universal")]
-    copies = (
-        "The experts have read nothing of their own: until tuning they are copies of the trunk (sparse upcycling). "
-        "What the tuned model gains comes from more weights, of which tokens choose, not from dividing the languages."
-    )
-    return (*CAUTIONS, read, *([copies] if experts and not any(experts) else []))
+    ]
+    experts = [branch.facts.tokens for branch in _experts(run)]
+    if experts and not any(experts):
+        told.append(
+            "The experts have read nothing of their own: until tuning they are copies of the trunk (sparse upcycling), "
+            "so what the tuned model gains is tuning's alone, of more weights than the universal model has."
+        )
+    if way not in (None, "feed-forward"):
+        told.append(
+            f"Tuning moves the experts' feed-forward blocks, and the universal model trained otherwise ({way}): they "
+            "differ by that as well."
+        )
+    return (*CAUTIONS, *told)
+
+
+def _experts(run: Run) -> list[Finished[TrainFacts]]:
+    return [branch for name, branch in run.branches.items() if name not in ("trunk", "universal")]
 
 
 def _tuned_tokens(run: Run) -> int:
@@ -111,7 +122,7 @@ def _tuned_tokens(run: Run) -> int:
 def equal_tokens(run: Run, model: str) -> str:
     """Whether the universal model has seen what the trunk, all experts and, for a tuned `model`, tuning have seen."""
     trunk, universal = run.branches.get("trunk"), run.branches.get("universal")
-    experts = [branch for name, branch in run.branches.items() if name not in ("trunk", "universal")]
+    experts = _experts(run)
     seen = [branch.facts.tokens for branch in (trunk, *experts) if branch]
     readers = "the trunk and all experts"
     if model == TUNED:

@@ -33,7 +33,7 @@ def training_section(run: Run, config: ReportConfig) -> Section:
                 (f.first_loss, ".3f"),
                 (f.last_loss, ".3f"),
                 (f.tokens_per_second, ",.0f"),
-                (f.learning_rate, ".2g"),
+                (f.learning_rate if f.tokens else None, ".2g"),
             )
             cells = (*map(wording.count, counts), *(wording.real(value, form) for value, form in reals))
             cells = (*cells, Cell(f.precision or wording.NONE))
@@ -121,7 +121,9 @@ def _matched(run: Run) -> Iterator[Text]:
     }
     if universal.facts.tuned_tokens:
         passes = f"; what tuning costs a token hangs on its experts a token, {run.tune.facts.top_k}" if run.tune else ""
-        yield Text(f"The universal model is {'' if universal.facts.data_matched else 'not '}{data}{passes}.")
+        learned = run.tune.facts.tokens if run.tune else None
+        matched = universal.facts.data_matched and learned in (None, universal.facts.tuned_tokens)
+        yield Text(f"The universal model is {'' if matched else 'not '}{data}{passes}.")
         return
     yield Text(f"The universal model is {told[universal.facts.data_matched, bool(universal.facts.compute_matched)]}.")
 

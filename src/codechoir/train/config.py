@@ -107,10 +107,14 @@ class TrainConfig(OptimiserConfig):
 
 @dataclass(frozen=True, slots=True)
 class Tuning:
-    """Sequences a language after the experts': those that the composed model is tuned on, then those that validate."""
+    """Sequences a language after the experts': those that the composed model is tuned on, then those that validate.
+
+    `optimiser` is tuning's where experts read nothing: the universal model reads just what tuning does, by the same.
+    """
 
     sequences: int = 0
     validation: int = 0
+    optimiser: OptimiserConfig | None = None
 
 
 NOT_TUNED = Tuning()

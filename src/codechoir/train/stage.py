@@ -9,6 +9,7 @@ together, and *compute-matched* where its training cost as many operations as th
 weights a token costs the same, so as many tokens. By default it is both; early stopping may end either. Where the
 composed model is tuned as a whole, sequences after the experts' are left for that, and the universal model reads these
 as well: data-matched with experts and tuning together, and not said to be compute-matched, as tuning's cost is its own.
+Where experts read nothing (sparse upcycling), it reads what tuning reads alone, by tuning's learning rate and schedule.
 """
 
 from __future__ import annotations
@@ -78,7 +79,7 @@ def check_it_can_be_trained(config: TrainConfig, languages: Sequence[str], base:
         check_way(way, config, known.num_hidden_layers)
     check_length("train.sequence_length", config.sequence_length, context_length(known))
     check_watchers(config.watch)
-    can_learn = config.trunk_sequences > 0 or config.branches_trainable == "all"
+    can_learn = config.trunk_sequences > 0 or (config.branches_trainable == "all" and config.expert_sequences > 0)
     if config.infilling_rate and learns_infilling_tokens(base) and not can_learn:
         raise ConfigError(
             "the base has no infilling tokens, and new ones are learned by the trunk, which reads nothing",
@@ -132,9 +133,10 @@ def _trained_otherwise(out: Path, seen: str, wanted: object) -> InputError:
     )
 
 
-def tokens_read(config: TrainConfig, num_languages: int) -> int:
-    """What all branches of a run read together, neither tries of learning rates nor what is left for tuning counted."""
-    return num_languages * (config.trunk_sequences + 2 * config.expert_sequences) * config.sequence_length
+def tokens_read(config: TrainConfig, num_languages: int, tuning: Tuning) -> int:
+    """What all branches of a run read together, tries of learning rates not counted."""
+    num_sequences = config.trunk_sequences + 2 * config.expert_sequences + tuning.sequences
+    return num_languages * num_sequences * config.sequence_length
 
 
 @dataclass(slots=True)
@@ -155,11 +157,18 @@ class _Run:
         def trained() -> Mapping[str, Any]:
             branch = self._branch(name)
             rate, tries = self._rate(name, branch)
-            facts = train_branch(branch, self.config.model_copy(update={"learning_rate": rate}), folder)
+            facts = train_branch(branch, self._config(name).model_copy(update={"learning_rate": rate}), folder)
             return facts | self._facts_beside(name, facts) | {"search": tries}
 
         folder = self._folder(self.out / name, name, {})
         return finished_or(folder, trained)
+
+    def _config(self, name: str) -> TrainConfig:
+        """The settings of a branch, or of its search."""
+        optimiser = self.inputs.tuning.optimiser
+        if optimiser and name.endswith(UNIVERSAL):
+            return self.config.model_copy(update=dict(optimiser))
+        return self.config
 
     def _folder(self, path: Path, name: str, more: dict[str, Any]) -> StageFolder:
         trunk, num_tuned = self.manifests.get(TRUNK), self.inputs.tuning.sequences
@@ -171,7 +180,7 @@ class _Run:
             path,
             f"train-{name}",
             VERSION,
-            self.config.model_dump(mode="json", exclude=untold) | {"languages": list(self.languages)} | more,
+            self._config(name).model_dump(mode="json", exclude=untold) | {"languages": list(self.languages)} | more,
             {
                 "start": trunk.digest if trunk else self.inputs.base_digest,
                 "documents": self.inputs.documents_digest,
@@ -187,20 +196,20 @@ class _Run:
 
     def _compiled(self) -> bool:
         num_parameters = sum(map(math.prod, open_checkpoint(self.inputs.base).shapes().values()))
-        return pays_to_compile(num_parameters, tokens_read(self.config, len(self.languages)))
+        return pays_to_compile(num_parameters, tokens_read(self.config, len(self.languages), self.inputs.tuning))
 
     def _rate(self, name: str, branch: Branch) -> tuple[float, list[dict[str, Any]]]:
         """The branch's peak learning rate and how it was found: one search each for trunk, experts and universal."""
         arm = name if name in (TRUNK, UNIVERSAL) else _EXPERTS
         if not self.config.learning_rates or not len(branch.sequences):
-            return self.config.learning_rate, []
+            return self._config(name).learning_rate, []
         if arm not in self._rates:
             first = self._branch(self.languages[0]) if arm == _EXPERTS else branch
 
             def folder(rate: float) -> StageFolder:
                 return self._folder(self.out / _SEARCH / f"{arm}-{rate:g}", f"search-{arm}", {"tried": rate})
 
-            self._rates[arm] = search_rate(first, self.config, folder)
+            self._rates[arm] = search_rate(first, self._config(arm), folder)
         return self._rates[arm]
 
     def _facts_beside(self, name: str, facts: Mapping[str, Any]) -> dict[str, Any]:
