@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import yaml
 from pydantic import BaseModel, Field, ValidationInfo, field_validator
@@ -52,7 +52,7 @@ class Recipe(Config):
     def left_for_tuning(self) -> Tuning:
         """What the train stage leaves for tuning the whole, and gives the universal model to read as well."""
         tune = self.tune
-        if tune is None or tune.what == "routers":
+        if not _tunes_whole(tune):
             return NOT_TUNED
         optimiser = None
         if not self.train.expert_sequences:
@@ -77,7 +77,7 @@ class Recipe(Config):
     @classmethod
     def _read_as_training_does(cls, tune: TuneConfig | None, info: ValidationInfo) -> TuneConfig | None:
         train = info.data.get("train")  # none where it is itself refused
-        if not tune or not train or tune.what == "routers" or tune.sequence_length == train.sequence_length:
+        if not train or not _tunes_whole(tune) or tune.sequence_length == train.sequence_length:
             return tune
         if "sequence_length" in tune.model_fields_set:
             raise ValueError(
@@ -90,7 +90,7 @@ class Recipe(Config):
     @classmethod
     def _experts_learn_something(cls, tune: TuneConfig | None, info: ValidationInfo) -> TuneConfig | None:
         train = info.data.get("train")  # none where it is itself refused
-        if train and not train.expert_sequences and (tune is None or tune.what == "routers"):
+        if train and not train.expert_sequences and not _tunes_whole(tune):
             raise ValueError(
                 "train.expert_sequences is 0, and experts that read nothing stay copies of the trunk unless tune.what "
                 "is whole: give them sequences, or tune the whole"
@@ -106,6 +106,10 @@ class Recipe(Config):
                 f"pass_k of at most generate.num_samples, which is {generate.num_samples}: lower one or raise the other"
             )
         return evaluate
+
+
+def _tunes_whole(tune: TuneConfig | None) -> TypeGuard[TuneConfig]:
+    return tune is not None and tune.what == "whole"
 
 
 def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
