@@ -78,8 +78,10 @@ def arms(recipe: Recipe) -> list[Arm]:
         "generate.infilling_documents": recipe.generate.infilling_documents or 100,
     }
     left = num_steps * per_step
-    with_experts = Arm("tuned whole", split(_TUNED_TRUNK, left), tuned_scored | DRAWN_FOR_TUNING)
-    upcycled = Arm("upcycled", split(1 - left / total, left), tuned_scored)  # its experts read nothing before
+    tuned_ways: tuple[tuple[str, dict[str, object], dict[str, float]], ...] = (
+        ("tuned whole", split(_TUNED_TRUNK, left), DRAWN_FOR_TUNING),
+        ("upcycled", split(1 - left / total, left), {}),  # its experts read nothing before
+    )
     return [
         *(
             Arm(f"{name}{drawn}", split(share), scored | told)
@@ -88,8 +90,8 @@ def arms(recipe: Recipe) -> list[Arm]:
         ),
         Arm("low rank", split(0.5) | {"train.branches_trainable": "lora"}, scored),
         *(
-            Arm(f"{one.name}, top-{top_k}", one.train, {**one.told, "tune": json.dumps(tuned | {"top_k": top_k})})
-            for one in (with_experts, upcycled)
+            Arm(f"{name}, top-{top_k}", read, tuned_scored | drawn | {"tune": json.dumps(tuned | {"top_k": top_k})})
+            for name, read, drawn in tuned_ways
             for top_k in ((1, 2) if num_steps else ())
         ),
         Arm("infilling, drawn together", split(0.25) | {"train.infilling_rate": 0.5}, scored | infilled),

@@ -10,6 +10,7 @@ Shapes: E experts, W weights of one tensor.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -56,4 +57,6 @@ def _layer(view: ComposedView, layer: int) -> LayerSimilarity:
 def _cosines(gram_EE: torch.Tensor) -> tuple[tuple[float | None, ...], ...]:
     lengths_E = gram_EE.diagonal().sqrt()
     cosines_EE = gram_EE / torch.outer(lengths_E, lengths_E)  # 0 / 0 is not a number
-    return tuple(tuple(None if cosine != cosine else round(cosine, 6) for cosine in row) for row in cosines_EE.tolist())
+    return tuple(
+        tuple(None if math.isnan(cosine) else round(cosine, 6) for cosine in row) for row in cosines_EE.tolist()
+    )

@@ -23,6 +23,7 @@ from codechoir.records import Comparison, LogLikelihood, Score, read_json, read_
 
 TUNED = "moe-tuned"  # the model that a run has only where its recipe tunes one
 MEAN = "mean"  # the language of a figure that is the mean over languages
+MIXED = ("trunk", "universal")  # branches that read all languages
 LIKELIHOODS = ".likelihood.jsonl"  # a model's folder in generate holds one such file a language
 
 
@@ -297,6 +298,11 @@ class Run:
     routes: Mapping[str, Confusion]  # model -> language -> expert -> mean share over the documents
     finished: datetime.datetime | None  # when the last of the stages ended
 
+    @property
+    def experts(self) -> dict[str, Finished[TrainFacts]]:
+        """The branches that are a language's expert."""
+        return {name: branch for name, branch in self.branches.items() if name not in MIXED}
+
     def named(self, models: Iterable[str]) -> list[str]:
         """Those of `models` that the run's tables name: the tuned one only where there is one."""
         tuned = self.tune is not None or TUNED in self.scores.models()
@@ -389,12 +395,12 @@ def _branches(train: Path, languages: Iterable[str]) -> dict[str, Finished[Train
     The folder may hold experts of an earlier recipe with more languages.
     """
     present = sorted(path.name for path in train.iterdir() if path.is_dir()) if train.is_dir() else []
-    order = dict.fromkeys(("trunk", "universal", *languages, *present))
+    order = dict.fromkeys((*MIXED, *languages, *present))
     read = {name: _finished(TrainFacts, train / name) for name in order if name in present}
     found = {name: branch for name, branch in read.items() if branch}
     newest = found.get("universal", found.get("trunk"))
     meant = newest.manifest.config.get("languages", order) if newest else order
-    return {name: branch for name, branch in found.items() if name in ("trunk", "universal", *meant)}
+    return {name: branch for name, branch in found.items() if name in (*MIXED, *meant)}
 
 
 def _routes(generate: Path) -> dict[str, Confusion]:

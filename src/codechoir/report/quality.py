@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from codechoir.records import SIGNIFICANCE, Comparison, Score
 from codechoir.report import wording
-from codechoir.report.facts import MEAN, TUNED, Finished, Run, Scores, TrainFacts
+from codechoir.report.facts import MEAN, TUNED, Run, Scores
 from codechoir.report.figures import Label, Range, interval_plot
 from codechoir.report.view import Block, Cell, Figure, Figures, Row, Section, Table, Text, Verdict
 from codechoir.report.wording import BITS, NONE, NOT_RUN, OWN_EXPERT
@@ -95,8 +95,7 @@ def cautions(run: Run) -> tuple[str, ...]:
         f"The universal model has read the {tokens:,} tokens that tuning read, and so has the tuned model alone{less}: "
         "experts, and MoE models that were not tuned, stand beside a dense model that has read more than they have."
     ]
-    experts = [branch.facts.tokens for branch in _experts(run)]
-    if experts and not any(experts):
+    if run.experts and not any(branch.facts.tokens for branch in run.experts.values()):
         told.append(
             "The experts have read nothing of their own: until tuning they are copies of the trunk (sparse upcycling), "
             "so what the tuned model gains is tuning's alone, of more weights than the universal model has."
@@ -109,10 +108,6 @@ def cautions(run: Run) -> tuple[str, ...]:
     return (*CAUTIONS, *told)
 
 
-def _experts(run: Run) -> list[Finished[TrainFacts]]:
-    return [branch for name, branch in run.branches.items() if name not in ("trunk", "universal")]
-
-
 def _tuned_tokens(run: Run) -> int:
     """Those that the universal model has read because tuning reads them."""
     universal = run.branches.get("universal")
@@ -122,14 +117,13 @@ def _tuned_tokens(run: Run) -> int:
 def equal_tokens(run: Run, model: str) -> str:
     """Whether the universal model has seen what the trunk, all experts and, for a tuned `model`, tuning have seen."""
     trunk, universal = run.branches.get("trunk"), run.branches.get("universal")
-    experts = _experts(run)
-    seen = [branch.facts.tokens for branch in (trunk, *experts) if branch]
+    seen = [branch.facts.tokens for branch in (trunk, *run.experts.values()) if branch]
     readers = "the trunk and all experts"
     if model == TUNED:
         seen.append(run.tune.facts.tokens if run.tune else None)
         readers = "the trunk, all experts and tuning"
     total = universal.facts.total_tokens if universal else None
-    if not experts or trunk is None or total is None or None in seen:
+    if not run.experts or trunk is None or total is None or None in seen:
         return "Equal total tokens cannot be checked: part of the training was not run here."
     together = sum(tokens for tokens in seen if tokens is not None)
     counts = f"{total:,} tokens for the universal model, {together:,} for {readers} together"

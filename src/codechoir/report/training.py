@@ -11,18 +11,16 @@ from dataclasses import replace
 
 from codechoir.report import wording
 from codechoir.report.config import ReportConfig
-from codechoir.report.facts import Run, TrainFacts
+from codechoir.report.facts import MIXED, Run, TrainFacts
 from codechoir.report.figures import PALETTE, Axes, Label, Series, line_chart, thinned
 from codechoir.report.view import Block, Cell, Figure, Figures, Row, Section, Table, Text
 from codechoir.report.wording import NOT_RUN
-
-_MIXED = ("trunk", "universal")  # branches that read all languages
 
 
 def training_section(run: Run, config: ReportConfig) -> Section:
     """Every branch's tokens, losses and speed, and its loss curve."""
     rows = []
-    for name in dict.fromkeys(("trunk", "universal", *run.languages, *run.branches)):
+    for name in dict.fromkeys((*MIXED, *run.languages, *run.branches)):
         branch = run.branches.get(name)
         if branch is None:
             cells = (Cell(NOT_RUN, tone="missing"), *[Cell(wording.NONE, tone="missing")] * 8)
@@ -41,8 +39,8 @@ def training_section(run: Run, config: ReportConfig) -> Section:
     columns = ("Branch", "Tokens", "With its trunk", "Steps", "Trained parameters", "First loss", "Last loss")
     note = "Losses are nats a token on each branch's own training text: they do not compare across branches."
     table = Table("Branches", (*columns, "Tokens/s", "Learning rate", "Precision"), tuple(rows), note)
-    mixed = [name for name in run.branches if name in _MIXED]
-    groups = {"mixed": ("Mixed code", mixed), "experts": ("Experts", [n for n in run.branches if n not in mixed])}
+    mixed = [name for name in run.branches if name in MIXED]
+    groups = {"mixed": ("Mixed code", mixed), "experts": ("Experts", list(run.experts))}
     figures = [
         figure
         for name, (title, branches) in groups.items()
@@ -88,10 +86,9 @@ def _chart(label: Label, unit: str, curves: Mapping[str, Sequence[tuple[float, f
 
 def _style(branch: str, run: Run) -> int:
     """The same in all charts; an expert's is never that of the trunk or of the universal model."""
-    if branch in _MIXED:
-        return _MIXED.index(branch)
-    experts = [name for name in run.branches if name not in _MIXED]
-    return len(_MIXED) + experts.index(branch) % (PALETTE - len(_MIXED))
+    if branch in MIXED:
+        return MIXED.index(branch)
+    return len(MIXED) + list(run.experts).index(branch) % (PALETTE - len(MIXED))
 
 
 def _skipped(run: Run) -> Iterator[Text]:
@@ -157,4 +154,4 @@ def _search(run: Run) -> Iterator[Table]:
 
 
 def _branch_name(name: str) -> str:
-    return name if name in _MIXED else f"expert, {wording.language_name(name)}"
+    return name if name in MIXED else f"expert, {wording.language_name(name)}"
