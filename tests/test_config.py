@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from codechoir.config import Config, digest_of, load_config
 from codechoir.errors import ConfigError, InputError
@@ -145,6 +145,22 @@ def test_a_wrong_value_is_named_with_what_is_allowed(values: dict[str, Any], par
     message = str(error_of(values))
     assert all(part in message for part in parts), message
     assert "pydantic" not in message
+
+
+def test_what_a_validator_says_is_told_as_it_stands() -> None:
+    class Even(Config):
+        number: int = Field(0, description="")
+
+        @field_validator("number")
+        @classmethod
+        def _is_even(cls, number: int) -> int:
+            if number % 2:
+                raise ValueError("an even number")
+            return number
+
+    with pytest.raises(ConfigError) as caught:
+        Even.parse({"number": 3}, "recipe.yaml")
+    assert caught.value.allowed == "an even number"
 
 
 def test_a_huge_wrong_value_is_cut() -> None:

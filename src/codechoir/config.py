@@ -134,7 +134,8 @@ def _config_error(kind: type[BaseModel], error: ValidationError, source: str) ->
         )
     what = "a value is missing" if first["type"] == "missing" else "a value is not allowed"
     seen = f"{key} in {source}" + ("" if first["type"] == "missing" else f": {first['input']!r:.200}")
-    return ConfigError(what, seen=seen, allowed=first["msg"], next_step="see `codechoir recipe show`")
+    allowed = first["msg"].removeprefix("Value error, ")  # pydantic's, before what our validators say
+    return ConfigError(what, seen=seen, allowed=allowed, next_step="see `codechoir recipe show`")
 
 
 def _field_names(kind: type[BaseModel], location: Sequence[str | int]) -> list[str]:
