@@ -10,8 +10,19 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from codechoir.train import loss as loss_module
+from codechoir.model import head_loss
 from codechoir.train.loss import PackedLoss, counted
+
+
+class Table(nn.Module):
+    """A decoder that knows each token alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.states = nn.Embedding(23, 8)
+
+    def forward(self, input_ids: torch.Tensor, **_: Any) -> Any:
+        return SimpleNamespace(last_hidden_state=self.states(input_ids))
 
 
 class Small(nn.Module):
@@ -20,18 +31,15 @@ class Small(nn.Module):
     def __init__(self, cap: float | None, bias: bool, scale: float = 1.0) -> None:
         super().__init__()
         torch.manual_seed(0)
-        self.states, self.head = nn.Embedding(23, 8), nn.Linear(8, 23, bias=bias)
+        self.base_model, self.head = Table(), nn.Linear(8, 23, bias=bias)
         self.config, self.scale = SimpleNamespace(final_logit_softcapping=cap), scale
         self.head.weight.data *= 6
 
     def get_output_embeddings(self) -> nn.Linear:
         return self.head
 
-    def base_model(self, input_ids: torch.Tensor, **_: Any) -> Any:
-        return SimpleNamespace(last_hidden_state=self.states(input_ids))
-
     def forward(self, input_ids: torch.Tensor, **_: Any) -> Any:
-        logits = self.head(self.states(input_ids)) * self.scale
+        logits = self.head(self.base_model(input_ids).last_hidden_state) * self.scale
         cap = self.config.final_logit_softcapping
         return SimpleNamespace(logits=logits if cap is None else cap * torch.tanh(logits / cap))
 
@@ -43,7 +51,7 @@ class Small(nn.Module):
 def test_loss_and_gradients_are_the_whole_logits(
     cap: float | None, bias: bool, scale: float, trained: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(loss_module._CHUNK_BYTES, "cpu", 4 * 23 * 5)  # five tokens at a time
+    monkeypatch.setitem(head_loss._CHUNK_BYTES, "cpu", 4 * 23 * 5)  # five tokens at a time
     model = Small(cap, bias, scale)
     model.head.requires_grad_(trained == "all")
     module = PackedLoss(model)
@@ -79,7 +87,7 @@ def test_columns_beyond_the_vocabulary_have_no_probability(cap: float | None) ->
     generator = torch.Generator().manual_seed(2)
     logits_nV = 4 * torch.randn(5, 13, generator=generator, requires_grad=True)
     targets_n = torch.tensor([0, 12, 3, 3, 7])
-    losses_n, gradient_nP = loss_module._losses(functional.pad(logits_nV.detach(), (0, 3)), targets_n, (13, cap), True)
+    losses_n, gradient_nP = head_loss._losses(functional.pad(logits_nV.detach(), (0, 3)), targets_n, (13, cap), True)
     bent_nV = logits_nV if cap is None else cap * torch.tanh(logits_nV / cap)
     expected_n = functional.cross_entropy(bent_nV, targets_n, reduction="none")
     (expected_nV,) = torch.autograd.grad(expected_n.sum(), logits_nV)

@@ -1,26 +1,20 @@
-"""The next-token loss of packed sequences, without logits of all tokens in memory at once.
+"""The next-token loss of packed sequences.
 
-In: a causal LM, tokens and positions. Out: the sum of the losses (nats) of the tokens that count. The head and the
-loss are computed for some tokens at a time, with the gradient at once, as Liger Kernel does (arXiv 2410.10989, 3.2):
-nothing is computed twice and (tokens, vocabulary) never exists whole. Shapes: B sequences, T tokens, N tokens that
-count, D width, V vocabulary.
+In: a causal LM, tokens and positions. Out: the sum of the losses (nats) of the tokens that count. Shapes: B sequences,
+T tokens, N tokens that count, D width, V vocabulary.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import torch
 from torch import nn
 from torch.nn import functional
 
+from codechoir.model.head_loss import HeadRows, head_is_plain, head_loss
 from codechoir.train.acceleration import document_ends, forward_told
 from codechoir.train.new_rows import TrainedRows
-
-_CHUNK_BYTES = {"cpu": 2**26, "cuda": 2**29}  # of float32 logits at a time
-_ALIGNED = 8  # a GPU multiplies matrices several times slower whose rows are not so many numbers of 16 bits apart
 
 
 class PackedLoss(nn.Module):
@@ -30,8 +24,8 @@ class PackedLoss(nn.Module):
         super().__init__()
         self.model = model
         self.new_rows = new_rows
-        self.cap: float | None = getattr(model.config, "final_logit_softcapping", None)
-        self.is_plain = _head_is_plain(model, self.cap)
+        with forward_told(model):
+            self.is_plain = head_is_plain(model)
 
     def forward(self, tokens_BT: torch.Tensor, positions_BT: torch.Tensor, counts_BT: torch.Tensor) -> torch.Tensor:
         """The sum over the tokens where `counts_BT`, of the loss of each given those before it; column 0 never counts.
@@ -45,19 +39,12 @@ class PackedLoss(nn.Module):
         if not self.is_plain:
             logits_BTV = self.model(input_ids=tokens_BT, **told).logits
             return functional.cross_entropy(logits_BTV[:, :-1][counts_BS].float(), targets_N, reduction="sum")
-        decoder, head = self.model.base_model, self.model.get_output_embeddings()
-        out = decoder(input_ids=tokens_BT, **told)
-        hidden_ND = out.last_hidden_state[:, :-1][counts_BS]
-        *rows, first_row = self._new_rows()
-        loss: torch.Tensor = _HeadLoss.apply(  # type: ignore[no-untyped-call]
-            _How(targets_N, self.cap, first_row), hidden_ND, head.weight, head.bias, *rows
-        )
-        return loss
+        hidden_BTD = self.model.base_model(input_ids=tokens_BT, **told).last_hidden_state
+        return head_loss(self.model, hidden_BTD[:, :-1][counts_BS], targets_N, self._new_rows())
 
-    def _new_rows(self) -> tuple[torch.Tensor | None, torch.Tensor | None, int]:
-        """The head's rows that train though it is frozen, their biases, and the number of the first."""
+    def _new_rows(self) -> HeadRows | None:
         new = self.new_rows
-        return (None, None, 0) if new is None else (new.output_KD, new.bias_K, new.rows.start)
+        return None if new is None else HeadRows(new.output_KD, new.bias_K, new.rows.start)
 
 
 def counted(positions_BT: torch.Tensor) -> torch.Tensor:
@@ -65,120 +52,3 @@ def counted(positions_BT: torch.Tensor) -> torch.Tensor:
     counts_BT = positions_BT != 0
     counts_BT[:, 0] = False
     return counts_BT
-
-
-@dataclass(frozen=True, slots=True)
-class _How:
-    """The targets, the softcap, and the number of the first new row."""
-
-    targets_N: torch.Tensor
-    cap: float | None
-    first_row: int
-
-
-class _HeadLoss(torch.autograd.Function):
-    """The summed cross-entropy of softcap(hidden W^T + bias), its gradients computed in the forward pass."""
-
-    @staticmethod
-    def forward(ctx: Any, how: _How, *tensors: torch.Tensor | None) -> torch.Tensor:
-        """`tensors`: the hidden states (N, D), the weight (V, D), its bias (V), and new rows of both (K, D), (K)."""
-        hidden_ND, weight_VD, bias_V = tensors[:3]
-        assert hidden_ND is not None and weight_VD is not None
-        targets_N, first_row = how.targets_N, how.first_row
-        wants = ctx.needs_input_grad[1:]
-        gradients: list[torch.Tensor | None] = [
-            torch.zeros_like(tensor, dtype=tensor.dtype if number == 0 else torch.float32)
-            if wanted and tensor is not None
-            else None
-            for number, (tensor, wanted) in enumerate(zip(tensors, wants, strict=True))
-        ]
-        size = max(1, _CHUNK_BYTES.get(hidden_ND.device.type, 2**26) // (4 * len(weight_VD)))
-        total = hidden_ND.new_zeros((), dtype=torch.float32)
-        is_gpu = hidden_ND.is_cuda
-        vocabulary, losses = len(weight_VD), _compiled_losses() if is_gpu else _losses
-        spare = -vocabulary % _ALIGNED if is_gpu else 0
-        weight_PD = functional.pad(weight_VD, (0, 0, 0, spare)) if spare else weight_VD
-        bias_P = functional.pad(bias_V, (0, spare)) if spare and bias_V is not None else bias_V
-        for start in range(0, len(targets_N), size):
-            part = slice(start, start + size)
-            logits_nP = functional.linear(hidden_ND[part], weight_PD, bias_P)
-            losses_n, gradient_nP = losses(logits_nP, targets_N[part], (vocabulary, how.cap), any(wants))
-            total += losses_n.sum()
-            if gradient_nP is None:
-                continue
-            gradient_nV = gradient_nP[:, :vocabulary]
-            of_hidden, of_weight, of_bias, of_rows, of_row_biases = gradients
-            if of_hidden is not None:
-                torch.mm(gradient_nP, weight_PD, out=of_hidden[part])
-            if of_weight is not None:
-                of_weight += gradient_nV.T @ hidden_ND[part]
-            if of_bias is not None:
-                of_bias += gradient_nV.sum(dim=0, dtype=torch.float32)
-            if of_rows is not None:
-                of_rows += gradient_nV[:, first_row : first_row + len(of_rows)].T @ hidden_ND[part]
-            if of_row_biases is not None:
-                columns = slice(first_row, first_row + len(of_row_biases))
-                of_row_biases += gradient_nV[:, columns].sum(dim=0, dtype=torch.float32)
-        ctx.save_for_backward(*gradients)
-        ctx.dtypes = tuple(None if tensor is None else tensor.dtype for tensor in tensors)
-        return total
-
-    @staticmethod
-    def backward(ctx: Any, scale: torch.Tensor) -> Any:
-        scaled = [
-            None if gradient is None else (gradient * scale).to(dtype)
-            for gradient, dtype in zip(ctx.saved_tensors, ctx.dtypes, strict=True)
-        ]
-        return None, *scaled
-
-
-def _losses(
-    logits_nP: torch.Tensor, targets_n: torch.Tensor, of: tuple[int, float | None], wanted: bool
-) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Each token's loss (float32), and where it is wanted its gradient at the head's output, in the logits' format.
-
-    `of`: how many columns are the vocabulary's, the others being room that has no probability; and the softcap.
-    """
-    dtype, logits_nV = logits_nP.dtype, logits_nP.float()
-    (vocabulary, cap), slope_nV = of, None
-    if cap is not None:
-        bent_nV = torch.tanh(logits_nV / cap)
-        slope_nV = 1 - bent_nV**2 if wanted else None
-        logits_nV = cap * bent_nV
-    if vocabulary < logits_nV.shape[1]:
-        is_spare_V = torch.arange(logits_nV.shape[1], device=logits_nV.device) >= vocabulary
-        logits_nV = logits_nV.masked_fill(is_spare_V, float("-inf"))
-    log_nV = torch.log_softmax(logits_nV, dim=-1)
-    losses_n = -log_nV.gather(1, targets_n[:, None])[:, 0]
-    if not wanted:
-        return losses_n, None
-    gradient_nV = log_nV.exp_()  # softmax; one less at the target, which is rounded once
-    at_target_n1 = torch.expm1(-losses_n)[:, None]
-    if slope_nV is not None:
-        gradient_nV.mul_(slope_nV)
-        at_target_n1 = at_target_n1 * slope_nV.gather(1, targets_n[:, None])
-    return losses_n, gradient_nV.to(dtype).scatter_(1, targets_n[:, None], at_target_n1.to(dtype))
-
-
-@cache
-def _compiled_losses() -> Any:
-    """The same for a GPU: reads the logits twice and writes once."""
-    return torch.compile(_losses)
-
-
-@torch.no_grad()
-def _head_is_plain(model: Any, cap: float | None) -> bool:
-    """Whether the logits are the (softcapped) head of the decoder's last state; some models scale or mix them."""
-    head = model.get_output_embeddings()
-    if not isinstance(head, nn.Linear):
-        return False
-    was_training = model.training
-    model.eval()
-    tokens_BT = torch.arange(1, 9, device=head.weight.device)[None] % head.out_features
-    with forward_told(model):
-        logits_BTV = model(input_ids=tokens_BT, use_cache=False).logits.float()
-        ours_BTV = head(model.base_model(input_ids=tokens_BT, use_cache=False).last_hidden_state).float()
-    ours_BTV = cap * torch.tanh(ours_BTV / cap) if cap is not None else ours_BTV
-    model.train(was_training)
-    tolerance = 1e-5 if head.weight.dtype == torch.float32 else 2e-2
-    return torch.allclose(logits_BTV, ours_BTV, rtol=tolerance, atol=tolerance)

@@ -24,7 +24,7 @@ from torch import nn
 
 from codechoir.artifacts import StageFolder
 from codechoir.compose.config import TuneConfig
-from codechoir.compose.tuning.measure import Validation, validate
+from codechoir.compose.tuning.measure import NextTokenLoss, Validation, validate
 from codechoir.compose.tuning.objective import cross_entropy, divergence, moved_bias, switch_loss, z_loss
 from codechoir.compose.tuning.texts import Sequences, TuneTexts
 from codechoir.compose.tuning.watch import Watch
@@ -68,7 +68,7 @@ class Loop:
 
     def __init__(self, subject: Subject, texts: TuneTexts, config: TuneConfig, folder: StageFolder) -> None:
         self._subject, self._texts, self._config, self._folder = subject, texts, config, folder
-        self._model, self._watch = subject.model, Watch(subject.model)
+        self._model, self._watch, self._loss_of = subject.model, Watch(subject.model), NextTokenLoss(subject.model)
         for parameter in subject.parameters.values():
             parameter.requires_grad = True
         self._optimiser = MasterAdamW(subject.parameters, config)
@@ -129,12 +129,12 @@ class Loop:
         teacher_BTV = self._teacher(batch) if weight else None
         self._model.set_routing(Routing.TOKEN, self._subject.top_k)
         with self._learning(), self._watch.watching():
-            logits_BTV = self._model(**batch.told()).logits
-        targets_BT = batch.targets()
-        entropy = cross_entropy(logits_BTV, targets_BT)
-        total = entropy
-        if teacher_BTV is not None:
-            total = total + weight * divergence(teacher_BTV, logits_BTV, targets_BT)
+            if teacher_BTV is None:
+                entropy = total = self._loss_of(batch)
+            else:
+                logits_BTV, targets_BT = self._model(**batch.told()).logits, batch.targets()
+                entropy = cross_entropy(logits_BTV, targets_BT)
+                total = entropy + weight * divergence(teacher_BTV, logits_BTV, targets_BT)
         routers = list(zip(self._watch.logits, self._watch.chosen, strict=True))
         if config.z_loss:
             total = total + config.z_loss * sum(z_loss(logits) for logits, _ in routers) / len(routers)

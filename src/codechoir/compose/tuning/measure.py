@@ -1,7 +1,7 @@
-"""Validation: a composed model's loss by language under a routing, and the load of its experts.
+"""A composed model's loss, and validation: that loss by language under a routing, and the load of its experts.
 
-The loss is plain cross-entropy in nats a token; languages count alike in its mean. The model runs as it is used: no
-bias of the choice, no straight-through weight.
+The loss is plain cross-entropy in nats a token; languages count alike in validation's mean. There the model runs as it
+is used: no bias of the choice, no straight-through weight. Shapes: B sequences, T tokens, D width.
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ from typing import Any
 
 import torch
 
-from codechoir.compose.tuning.objective import cross_entropy
+from codechoir.compose.tuning.objective import NO_TARGET, cross_entropy
 from codechoir.compose.tuning.texts import Sequences
 from codechoir.compose.tuning.watch import Watch
+from codechoir.model.head_loss import head_is_plain, head_loss, last_states
 from codechoir.model.moe import Routing
 
 MEAN = "mean"
@@ -34,9 +35,33 @@ class Validation:
         return self.losses[MEAN]
 
 
+class NextTokenLoss:
+    """The mean loss of a batch's next tokens, or each sequence's (B); where the head is plain, without whole logits."""
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+        model.set_routing(Routing.TOKEN)  # which needs no route that is told
+        self._is_plain = head_is_plain(model)
+
+    def __call__(self, batch: Sequences, *, by_row: bool = False) -> torch.Tensor:
+        """One forward pass under the model's routing."""
+        targets_BT = batch.targets()
+        if not self._is_plain:
+            return cross_entropy(self._model(**batch.told()).logits, targets_BT, by_row=by_row)
+        states_BTD = last_states(self._model, **batch.told())
+        if not by_row:
+            return self._mean(states_BTD, targets_BT)
+        return torch.stack([self._mean(*row) for row in zip(states_BTD, targets_BT, strict=True)])
+
+    def _mean(self, states: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        has_next = targets != NO_TARGET
+        return head_loss(self._model, states[has_next], targets[has_next]) / has_next.sum()
+
+
 @torch.no_grad()
 def validate(model: Any, watch: Watch, routing: Routing, top_k: int, sequences: Mapping[str, Sequences]) -> Validation:
     """Runs the model over the sequences of each language; fixed routing sends each to its own expert."""
+    loss_of = NextTokenLoss(model)
     model.set_routing(routing, top_k)
     losses: dict[str, float] = {}
     counts: list[torch.Tensor] = []
@@ -47,11 +72,11 @@ def validate(model: Any, watch: Watch, routing: Routing, top_k: int, sequences: 
                 model.fix_routes([language])
             if routing is Routing.TOKEN:
                 with watch.watching():
-                    logits = model(**batch.told()).logits
+                    losses_B = loss_of(batch, by_row=True)
                 counts.append(watch.counts())
             else:
-                logits = model(**batch.told()).logits
-            total += float(cross_entropy(logits, batch.targets(), by_row=True).double().sum())
+                losses_B = loss_of(batch, by_row=True)
+            total += float(losses_B.double().sum())
         losses[language] = total / len(given)
     losses[MEAN] = sum(losses.values()) / len(losses)
     return Validation(losses, sum(counts[1:], counts[0]) if counts else None)

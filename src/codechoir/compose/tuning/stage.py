@@ -26,7 +26,7 @@ from codechoir.console import say
 from codechoir.errors import ConfigError, InputError
 from codechoir.languages import GENERALIST
 from codechoir.model.checkpoint import load_tokenizer, model_config
-from codechoir.model.device import compute_device, compute_dtype
+from codechoir.model.device import compute_device, compute_dtype, memory_full_told
 from codechoir.model.families import check_length, context_length
 from codechoir.model.moe import ROUTING_JSON, Composed, Routing, load_composed, open_composed
 from codechoir.model.routing_gap import recovered
@@ -49,11 +49,12 @@ class TuneInputs:
     left: LeftSequences | None = None
 
 
+@memory_full_told("shorten the sequences, or tune the routers alone, and run again")
 def tune(config: TuneConfig, inputs: TuneInputs, out: Path) -> Manifest:
     """Tunes into `out` and returns the manifest.
 
     Raises InputError for a folder that is not composed, too little text, or a loss that is not finite; ConfigError for
-    more experts a token than there are, or longer sequences than the model has positions for.
+    more experts a token than there are, or longer sequences than the model has positions for; MemoryFullError.
     """
     if out.resolve() == inputs.model.resolve():
         raise InputError("a model is not tuned in its own folder", seen=out, next_step="give another --out")
