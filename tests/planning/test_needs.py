@@ -182,7 +182,7 @@ def test_tune(asked: Recipe, tmp_path: Path, model_trial: ModelTrial) -> None:
     found = needed(whole, tmp_path, "no file", model_trial)["tune"]
     # No teachers; the oracle and both experts once more, at the best step.
     assert found.seconds == pytest.approx(seconds - 1200 / 100 + 200 * (1 + 1.6) / 100)
-    assert found.memory == 7000 + 4 * 1600 + 12 * 1200 + 2 * 20 * 10 * 4 * 3
+    assert found.memory == 7000 + 4 * 1600 + 12 * 1200  # no whole logits either
     assert needed(recipe, tmp_path, "no file", "no base")["tune"].how == "not measured, as train"
     finish(tmp_path / "tune", routers.model_dump(mode="json", exclude={"checkpoint_seconds"}), 77.0)
     assert needed(recipe, tmp_path, "no file", model_trial)["tune"].seconds == 77.0

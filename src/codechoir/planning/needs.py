@@ -196,7 +196,7 @@ def _tune(recipe: Recipe, config: TuneConfig, trial: ModelTrial) -> Need:
     experts = _held(recipe) * trial.feed_forward
     parameters = trial.parameters + experts - trial.feed_forward
     trained = experts if config.what == "whole" else 0
-    logits = num_experts * config.sequence_length * trial.vocabulary * 4 * (4 if config.distillation_weight else 3)
+    logits = num_experts * config.sequence_length * trial.vocabulary * 4 * 4 if config.distillation_weight else 0
     memory = trial.first_memory + trial.number_bytes * parameters + trained_bytes(trial.number_bytes) * trained + logits
     how = (
         f"time: computed from measured steps of training and scoring, {tokens:,} tokens tuned on; memory: computed, "
