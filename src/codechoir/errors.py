@@ -24,6 +24,10 @@ class UserError(Exception):
             parts.append(f"  next:    {self.next_step}")
         return "\n".join(parts)
 
+    def brief(self) -> str:
+        """What failed and what was seen, in one line."""
+        return self.what if self.seen is None else f"{self.what}: {self.seen}"
+
 
 class ConfigError(UserError):
     """A recipe or an override that cannot be understood."""

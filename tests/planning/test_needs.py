@@ -10,7 +10,7 @@ import pytest
 from codechoir.artifacts import StageFolder
 from codechoir.compose.config import TuneConfig
 from codechoir.planning.curate_trial import CurateTrial
-from codechoir.planning.model_trial import ModelTrial
+from codechoir.planning.model_trial import ModelTrial, TuneTrial
 from codechoir.planning.needs import MIB, Measured, Need, finished_stage, needs
 from codechoir.planning.trial import Trials
 from codechoir.recipe import Recipe
@@ -186,6 +186,19 @@ def test_tune(asked: Recipe, tmp_path: Path, model_trial: ModelTrial) -> None:
     assert needed(recipe, tmp_path, "no file", "no base")["tune"].how == "not measured, as train"
     finish(tmp_path / "tune", routers.model_dump(mode="json", exclude={"checkpoint_seconds"}), 77.0)
     assert needed(recipe, tmp_path, "no file", model_trial)["tune"].seconds == 77.0
+
+
+def test_tune_as_it_was_tried(asked: Recipe, tmp_path: Path, model_trial: ModelTrial) -> None:
+    settings = {"top_k": 2, "steps": 10, "sequence_length": 20, "validate_every": 4, "validation_sequences": 5}
+    recipe = asked.model_copy(update={"tune": TuneConfig(**settings)})
+    tried = TuneTrial(step_seconds=3.0, memory=11000, device_memory=2 * MIB)
+    found = needed(recipe, tmp_path, "no file", model_trial.model_copy(update={"tune": tried}))["tune"]
+    # Ten steps, and the validations of the test above.
+    assert found.seconds == pytest.approx(10 * 3.0 + 200 * (1 + 1.6 + 4 * 1.6) / 100 + 0.5)
+    assert 11000 <= (found.memory or 0) <= 7000 + 1.3 * 4000
+    assert "beside 2 MiB of the device's own" in found.how
+    untried = needed(recipe, tmp_path, "no file", model_trial.model_copy(update={"tune": "no room"}))["tune"]
+    assert untried.how.startswith("no step was tried: no room; time: computed")
 
 
 def test_the_tuned_model_counts_only_where_there_is_one(asked: Recipe, tmp_path: Path, model_trial: ModelTrial) -> None:

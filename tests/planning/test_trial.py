@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 from pathlib import Path
@@ -9,13 +10,14 @@ from typing import Any
 
 import pytest
 
+from codechoir.compose.config import TuneConfig
 from codechoir.documents import read_parquet
 from codechoir.errors import InputError
 from codechoir.model.config import HubBase
 from codechoir.planning import curate_trial, model_trial, trial
 from codechoir.planning.curate_trial import sample_texts, try_curate
 from codechoir.planning.memory import free_memory, peak_memory, total_memory
-from codechoir.planning.model_trial import try_models
+from codechoir.planning.model_trial import TuneTrial, try_models
 from codechoir.planning.trial import run_trials
 from codechoir.recipe import Recipe, resolved
 
@@ -91,6 +93,35 @@ def test_the_models_are_tried(small: Recipe, tmp_path: Path, random_base: Path) 
     assert (tmp_path / "trunk").is_dir()
     assert tried.trained_parameters == tried.parameters > tried.feed_forward  # the trunk trains all
     assert tried.tokenize_rate > 0 and tried.branch_bytes > 2 * tried.feed_forward
+
+
+@pytest.mark.parametrize("settings", [{"what": "whole", "top_k": 1, "sequences_per_language": 3}, {}])
+def test_tuning_is_tried(small: Recipe, tmp_path: Path, random_base: Path, settings: dict[str, Any]) -> None:
+    tune = TuneConfig(sequence_length=128, validation_sequences=900, **settings)
+    recipe = small.model_copy(update={"tune": tune, "compose": small.compose.model_copy(update={"generalist": True})})
+    sizes = model_trial._sizes(random_base)
+    tried = model_trial._try_tuning(recipe, random_base, sizes, tmp_path)
+    assert isinstance(tried, TuneTrial)
+    assert tried.step_seconds > 0 and tried.device_memory >= 0
+    assert 0 < tried.memory <= total_memory()
+    config = json.loads((tmp_path / "composed" / "config.json").read_text())
+    assert (config.get("num_local_experts") or config["num_experts"]) == 3  # the real thing, the generalist with it
+    held = sum(path.stat().st_size for path in (tmp_path / "composed").glob("*.safetensors"))
+    assert model_trial.tuned_bytes(recipe, TuneConfig(), sizes.parameters, sizes.feed_forward, 4) < 2.2 * held
+
+
+def test_why_tuning_was_not_tried(
+    small: Recipe, tmp_path: Path, random_base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def tried(recipe: Recipe) -> TuneTrial | str | None:
+        return model_trial._try_tuning(recipe, random_base, model_trial._sizes(random_base), tmp_path)
+
+    tuning = small.model_copy(update={"tune": TuneConfig()})
+    assert tried(small) is None
+    wrong = tuning.model_copy(update={"compose": small.compose.model_copy(update={"layers": "7"})})
+    assert str(tried(wrong)).startswith("layers that the model does not have: 7")
+    monkeypatch.setattr(model_trial, "free_memory", lambda: 1)
+    assert str(tried(tuning)).endswith("GiB of memory at least, of 0.0 free")
 
 
 def test_a_base_that_is_too_large_is_not_tried(small: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ computed from. The steps are the stages' own code, at the recipe's batch sizes a
 
 from __future__ import annotations
 
+import gc
 import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,8 +17,9 @@ from typing import Any
 import numpy as np
 
 from codechoir.artifacts import StageFolder
+from codechoir.compose.config import TuneConfig
 from codechoir.documents import Text
-from codechoir.errors import InputError
+from codechoir.errors import InputError, UserError
 from codechoir.generate.config import GenerateConfig
 from codechoir.model.config import AnySource, HubBase
 from codechoir.planning.memory import free_memory, peak_memory
@@ -38,6 +40,14 @@ _GIB = 2**30
 _NEVER = 1e9
 
 Texts = Mapping[str, Sequence[str]]  # by Language.id
+
+
+class TuneTrial(Record):
+    """What a step of tuning took: seconds, and the peaks of memory by then, in bytes."""
+
+    step_seconds: float
+    memory: int
+    device_memory: int
 
 
 class ModelTrial(Record):
@@ -66,6 +76,7 @@ class ModelTrial(Record):
     prompt_tokens: dict[str, int]  # by language: of all its problems' prompts, padded as they are batched
     moment_bytes: int  # of one language's moments, which are kept with a composed model
     router_seconds: float  # fitting the prompt router, for one document a language; 0 where there was no text
+    tune: TuneTrial | str | None = None  # or why it was not tried; None where the recipe does not tune
 
 
 def try_models(recipe: Recipe, cache: Path, scratch: Path, texts: Texts, prompts: Texts) -> ModelTrial:
@@ -81,6 +92,7 @@ def try_models(recipe: Recipe, cache: Path, scratch: Path, texts: Texts, prompts
     if recipe.train.trainable != recipe.train.branches_trainable:
         trunk = _try_branch(tried, recipe.train.trainable, scratch / "trunk")
     memory, device_memory = peak_memory(), peak_device_memory()
+    tuned = _try_tuning(recipe, base, sizes, scratch)
     with memory_full_told("lower generate.score_batch_size and generate.batch_size"):
         asked = _ask(base, recipe.generate, texts, prompts)
     return ModelTrial(
@@ -100,6 +112,7 @@ def try_models(recipe: Recipe, cache: Path, scratch: Path, texts: Texts, prompts
         tokenize_rate=_tokenize_rate(base, recipe.train, texts),
         moment_bytes=_moment_bytes(base, recipe.compose.layers),
         router_seconds=_router_seconds(recipe, base, texts, sizes.vocabulary),
+        tune=tuned,
         **asked,
     )
 
@@ -163,6 +176,32 @@ def _check_it_fits(config: TrainConfig, sizes: _Sizes, first_memory: int) -> Non
             seen=f"{needed / _GIB:.1f} GiB at least, of {free / _GIB:.1f} free",
             next_step="take a smaller base, train fewer weights, or use a machine with more memory",
         )
+
+
+def tuned_bytes(recipe: Recipe, config: TuneConfig, parameters: int, feed_forward: int, number_bytes: int) -> int:
+    """What the composed model takes in memory, with what tuning holds beside its weights."""
+    experts = (len(recipe.languages) + recipe.compose.generalist) * feed_forward
+    trained = experts if config.what == "whole" else 0
+    return number_bytes * (parameters - feed_forward + experts) + trained_bytes(number_bytes) * trained
+
+
+def _try_tuning(recipe: Recipe, base: Path, sizes: _Sizes, scratch: Path) -> TuneTrial | str | None:
+    from codechoir.compose.tuning.trial import step_seconds
+    from codechoir.model.device import compute_device, compute_dtype, peak_device_memory
+
+    if (config := recipe.tune) is None:
+        return None
+    number = compute_dtype(config.precision).itemsize
+    needed = tuned_bytes(recipe, config, sizes.parameters, sizes.feed_forward, number)
+    if compute_device().type == "cpu" and needed > (free := free_memory()):
+        return f"{needed / _GIB:.1f} GiB of memory at least, of {free / _GIB:.1f} free"
+    try:
+        seconds = step_seconds(config, recipe.compose, recipe.languages, base, scratch)
+    except UserError as error:
+        return error.brief()
+    finally:
+        gc.collect()  # a model of transformers holds itself
+    return TuneTrial(step_seconds=seconds, memory=peak_memory(), device_memory=peak_device_memory())
 
 
 def trained_bytes(number_bytes: int) -> int:

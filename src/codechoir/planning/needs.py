@@ -20,7 +20,7 @@ from codechoir.errors import InputError
 from codechoir.generate.config import TUNED, GenerateConfig
 from codechoir.model.config import share_of
 from codechoir.planning.curate_trial import CurateTrial
-from codechoir.planning.model_trial import ModelTrial, trained_bytes
+from codechoir.planning.model_trial import ModelTrial, TuneTrial, tuned_bytes
 from codechoir.planning.trial import Trials
 from codechoir.recipe import Recipe
 from codechoir.train.config import TrainConfig
@@ -180,29 +180,34 @@ def _compose(recipe: Recipe, trial: ModelTrial) -> Need:
 
 
 def _tune(recipe: Recipe, config: TuneConfig, trial: ModelTrial) -> Need:
-    """Tokens of steps at training's speed, of teachers and validations at scoring's, by the experts that they pass."""
+    """Steps as one was measured, else tokens at training's speed; validations' at scoring's, by the experts passed."""
     num_experts = len(recipe.languages)
     work = _work(min(config.top_k or recipe.compose.top_k, num_experts), trial)
     tokens = config.steps * config.sequences_per_language * num_experts * config.sequence_length
-    validated = config.validation_sequences * num_experts * config.sequence_length
-    token_seconds = trial.step_seconds / (recipe.train.sequences_per_step * recipe.train.sequence_length)
-    seconds = tokens * work * token_seconds
-    if config.distillation_weight:
-        seconds += tokens / trial.score_rate
+    if isinstance(tried := trial.tune, TuneTrial):
+        seconds = config.steps * tried.step_seconds
+        memory = trial.first_memory + int(_FRAGMENTED * (tried.memory - trial.first_memory))
+        apart = f", beside {tried.device_memory / MIB:,.0f} MiB of the device's own" if tried.device_memory else ""
+        told = f"memory: measured on it, and a share for fragments{apart}"
+        told = f"time: steps as a measured one ({tried.step_seconds:.2g} s), {tokens:,} tokens tuned on; {told}"
+    else:
+        seconds = tokens * work * trial.step_seconds / (recipe.train.sequences_per_step * recipe.train.sequence_length)
+        seconds += tokens / trial.score_rate if config.distillation_weight else 0
+        held = tuned_bytes(recipe, config, trial.parameters, trial.feed_forward, trial.number_bytes)
+        logits = num_experts * config.sequence_length * trial.vocabulary * 4 * 4 if config.distillation_weight else 0
+        memory = trial.first_memory + held + logits
+        told = (
+            f"no step was tried: {tried}; time: computed from measured steps of training and scoring, {tokens:,} "
+            "tokens tuned on; memory: computed, without what a forward pass keeps for its gradients"
+        )
     # The oracle and uniform routing, at step 0 and, where experts have moved, at the best step.
     controls = (2 if config.what == "whole" else 1) * (1 + _work(_held(recipe), trial))
     validations = 1 + -(-config.steps // config.validate_every)
+    validated = config.validation_sequences * num_experts * config.sequence_length
     seconds += validated * (controls + validations * work) / trial.score_rate + trial.load_seconds
     experts = _held(recipe) * trial.feed_forward
-    parameters = trial.parameters + experts - trial.feed_forward
-    trained = experts if config.what == "whole" else 0
-    logits = num_experts * config.sequence_length * trial.vocabulary * 4 * 4 if config.distillation_weight else 0
-    memory = trial.first_memory + trial.number_bytes * parameters + trained_bytes(trial.number_bytes) * trained + logits
-    how = (
-        f"time: computed from measured steps of training and scoring, {tokens:,} tokens tuned on; memory: computed, "
-        "without what a forward pass keeps for its gradients; disk: computed, "
-        f"and {_STATE_BYTES * trained / MIB:,.0f} MiB while it runs"
-    )
+    state = _STATE_BYTES * (experts if config.what == "whole" else 0)
+    how = f"{told}; disk: computed, and {state / MIB:,.0f} MiB while it runs"
     return Need("tune", seconds, memory, trial.folder_bytes + 2 * (experts - trial.feed_forward), how)
 
 

@@ -93,7 +93,7 @@ def _problems(recipe: Recipe, cache: Path) -> ProblemSet:
     try:
         return load_problems(recipe.problems, list(LANGUAGES), cache)
     except UserError as error:
-        return ProblemSet({}, dict.fromkeys(LANGUAGES, _one_line(error)), "")
+        return ProblemSet({}, dict.fromkeys(LANGUAGES, error.brief()), "")
 
 
 def _kept(recipe: Recipe, out: Path) -> Mapping[str, Amount]:
@@ -160,7 +160,7 @@ def _program_seconds(recipe: Recipe, languages: Sequence[str], cache: Path) -> t
                 runner.run(name, toolchain.good[0], Limits())
                 found[name] = time.monotonic() - began
     except UserError as error:
-        return found, _one_line(error)
+        return found, error.brief()
     return found, ""
 
 
@@ -189,7 +189,3 @@ def _existing(folder: Path) -> Path:
     """The folder, or the innermost above it that exists."""
     folder = folder.absolute()
     return next(one for one in (folder, *folder.parents) if one.exists())
-
-
-def _one_line(error: UserError) -> str:
-    return error.what if error.seen is None else f"{error.what}: {error.seen}"

@@ -76,7 +76,7 @@ def tune(config: TuneConfig, inputs: TuneInputs, out: Path) -> Manifest:
         texts = read_left(inputs.left, languages, config)
     folder.begin()
     slices = tuned_slices(composed, experts=config.what == "whole")
-    subject = _subject(composed, slices, top_k, config)
+    subject = open_subject(composed, slices, top_k, config)
     outcome = Loop(subject, texts, config, folder).run()
     tuned = best_weights(outcome, out)
     controls = _controls(subject, outcome, tuned, texts)
@@ -111,7 +111,7 @@ def _top_k(composed: Composed, config: TuneConfig) -> int:
     return top_k
 
 
-def _subject(composed: Composed, slices: Mapping[str, Slice], top_k: int, config: TuneConfig) -> Subject:
+def open_subject(composed: Composed, slices: Mapping[str, Slice], top_k: int, config: TuneConfig) -> Subject:
     """The model, loaded, and what of it moves."""
     dtype = compute_dtype(config.precision)
     model = load_composed(composed.checkpoint.folder, Routing.TOKEN, top_k, dtype).to(compute_device())
