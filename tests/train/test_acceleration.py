@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ from transformers import (
 from codechoir.errors import IncompatibleModelError
 from codechoir.model.device import compute_device
 from codechoir.train import acceleration
+from codechoir.train import document_attention as document_attention_module
 from codechoir.train.acceleration import PACKED, accelerate, document_ends, pays_to_compile
 from codechoir.train.document_attention import document_attention
 from codechoir.train.loss import PackedLoss, counted
@@ -185,6 +187,34 @@ def test_document_attention_is_attention_with_a_mask(
     close = {"rtol": 2e-2, "atol": 2e-2} if dtype == torch.bfloat16 else {}  # both round on their way
     torch.testing.assert_close(found, expected, **close)
     torch.testing.assert_close(*both, **close)
+
+
+def test_documents_of_many_lengths_are_computed_in_few_shapes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each shape's products stay in memory: 60 lengths in 1024 tokens would have 60, some 4 MB each on 135M's shape."""
+    shapes = set()
+
+    def recorded(operation: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*given: Any, **named: Any) -> Any:
+            shapes.add((operation, *(tuple(each.shape) for each in given if isinstance(each, torch.Tensor))))
+            return operation(*given, **named)
+
+        return call
+
+    for name in ("_FLASH", "_FLASH_BACKWARD"):
+        monkeypatch.setattr(document_attention_module, name, recorded(getattr(document_attention_module, name)))
+    generator = torch.Generator().manual_seed(0)
+    lengths = torch.randint(1, 190, (60,), generator=generator)
+    query, key, value = (torch.randn(1, 1, int(lengths.sum()), 4, requires_grad=True) for _ in range(3))
+    ends = functional.pad(lengths.cumsum(0), (1, 0)).to(torch.int32)
+    found = document_attention(query, key, value, ends, None, None)
+    gradients = torch.autograd.grad(found.square().sum(), (query, key, value))
+    assert len(shapes) == 2 * 3  # 64, 128, 192
+    last = slice(int(ends[-2]), None)
+    parts = [each[:, :, last].detach().requires_grad_() for each in (query, key, value)]
+    expected = functional.scaled_dot_product_attention(*parts, is_causal=True)
+    torch.testing.assert_close(found[:, :, last], expected)
+    expected_gradients = torch.autograd.grad(expected.square().sum(), parts)
+    torch.testing.assert_close([each[:, :, last] for each in gradients], list(expected_gradients))
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch's compiler, about itself

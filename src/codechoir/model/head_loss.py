@@ -18,6 +18,7 @@ from torch import nn
 from torch.nn import functional
 
 _CHUNK_BYTES = {"cpu": 2**26, "cuda": 2**29}  # of float32 logits at a time
+_ROWS = 64  # tokens at a time are a multiple: oneDNN keeps what each shape of a product needs, some 10 MB here
 _ALIGNED = 8  # a GPU multiplies matrices several times slower whose rows are not so many numbers of 16 bits apart
 
 
@@ -36,7 +37,9 @@ def head_loss(
     """The sum of the losses (nats) of targets, given the decoder's last states; of a model whose head is plain."""
     head = model.get_output_embeddings()
     more = (None, None) if rows is None else (rows.weight_KD, rows.bias_K)
-    how = _How(targets_N, _cap(model), 0 if rows is None else rows.first)
+    spare = -len(targets_N) % _ROWS
+    hidden_ND, padded_N = functional.pad(hidden_ND, (0, 0, 0, spare)), functional.pad(targets_N, (0, spare))
+    how = _How(padded_N, len(targets_N), _cap(model), 0 if rows is None else rows.first)
     loss: torch.Tensor = _HeadLoss.apply(how, hidden_ND, head.weight, head.bias, *more)  # type: ignore[no-untyped-call]
     return loss
 
@@ -84,9 +87,10 @@ def _cap(model: Any) -> float | None:
 
 @dataclass(frozen=True, slots=True)
 class _How:
-    """The targets, the softcap, and the number of the first new row."""
+    """The targets and how many of them count, the softcap, and the number of the first new row."""
 
     targets_N: torch.Tensor
+    num_targets: int
     cap: float | None
     first_row: int
 
@@ -107,7 +111,7 @@ class _HeadLoss(torch.autograd.Function):
             else None
             for number, (tensor, wanted) in enumerate(zip(tensors, wants, strict=True))
         ]
-        size = max(1, _CHUNK_BYTES.get(hidden_ND.device.type, 2**26) // (4 * len(weight_VD)))
+        size = max(1, _CHUNK_BYTES.get(hidden_ND.device.type, 2**26) // (4 * _ROWS * len(weight_VD))) * _ROWS
         total = hidden_ND.new_zeros((), dtype=torch.float32)
         is_gpu = hidden_ND.is_cuda
         vocabulary, losses = len(weight_VD), _compiled_losses() if is_gpu else _losses
@@ -118,9 +122,11 @@ class _HeadLoss(torch.autograd.Function):
             part = slice(start, start + size)
             logits_nP = functional.linear(hidden_ND[part], weight_PD, bias_P)
             losses_n, gradient_nP = losses(logits_nP, targets_N[part], (vocabulary, how.cap), any(wants))
-            total += losses_n.sum()
+            num_counted = how.num_targets - start
+            total += losses_n[:num_counted].sum()
             if gradient_nP is None:
                 continue
+            gradient_nP[num_counted:] = 0
             gradient_nV = gradient_nP[:, :vocabulary]
             of_hidden, of_weight, of_bias, of_rows, of_row_biases = gradients
             if of_hidden is not None:

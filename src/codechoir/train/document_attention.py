@@ -14,10 +14,12 @@ from typing import Any
 
 import torch
 from torch import library
+from torch.nn import functional
 
 _FLASH = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 _FLASH_BACKWARD = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
 _NO_DROPOUT = 0.0
+_TOKENS = 64  # documents are read as if so many times some: what a product's shape needs, some 0.1 MB, is kept for good
 
 
 def document_attention(
@@ -44,12 +46,14 @@ def _attention(
     out = torch.empty_like(query, memory_format=torch.contiguous_format)
     logsumexp_BTH = query.new_empty(_sums_shape(query), dtype=_sums_dtype(query))
     for place in _places(ends, query.shape[2]):
-        mask = _mask(place, window, query)
-        key_1HTD, value_1HTD = (_for_each_query(each[place], query) for each in (key, value))
-        out[place], found = _FLASH(
-            query[place], key_1HTD, value_1HTD, _NO_DROPOUT, mask is None, attn_mask=mask, scale=scale
+        query_1HPD, key_1KPD, value_1KPD = (_padded(each[place]) for each in (query, key, value))
+        mask, length = _mask(query_1HPD, window), out[place].shape[2]
+        keys_and_values = (_for_each_query(each, query) for each in (key_1KPD, value_1KPD))
+        found_1HPD, found_1HP = _FLASH(
+            query_1HPD, *keys_and_values, _NO_DROPOUT, mask is None, attn_mask=mask, scale=scale
         )
-        logsumexp_BTH[place[0], place[2]] = found.transpose(1, 2)
+        out[place] = found_1HPD[:, :, :length]
+        logsumexp_BTH[place[0], place[2]] = found_1HP.transpose(1, 2)[:, :length]
     return out, logsumexp_BTH
 
 
@@ -70,13 +74,15 @@ def _attention_backward(
     query, key, value, out, logsumexp_BTH = saved
     gradients = [torch.empty_like(each, memory_format=torch.contiguous_format) for each in (query, key, value)]
     for place in _places(ends, query.shape[2]):
-        mask = _mask(place, window, query)
-        key_1HTD, value_1HTD = (_for_each_query(each[place], query) for each in (key, value))
-        parts = (gradient[place], query[place], key_1HTD, value_1HTD, out[place])
-        logsumexp_1HT = logsumexp_BTH[place[0], place[2]].transpose(1, 2)
-        found = _FLASH_BACKWARD(*parts, logsumexp_1HT, _NO_DROPOUT, mask is None, attn_mask=mask, scale=scale)
+        # Nothing that is padded has a gradient: where the gradient of the output is 0, so are a query's own and what it
+        # gives to keys and values, and no query of the document sees a key after it.
+        parts = [_padded(each[place]) for each in (gradient, query, key, value, out)]
+        parts[2:4] = [_for_each_query(each, query) for each in parts[2:4]]
+        mask, length = _mask(parts[0], window), gradient[place].shape[2]
+        logsumexp_1HP = _padded(logsumexp_BTH[place[0], place[2]]).transpose(1, 2)
+        found = _FLASH_BACKWARD(*parts, logsumexp_1HP, _NO_DROPOUT, mask is None, attn_mask=mask, scale=scale)
         for whole, part in zip(gradients, found, strict=True):
-            whole[place] = part.unflatten(1, (whole.shape[1], -1)).sum(2)
+            whole[place] = part[:, :, :length].unflatten(1, (whole.shape[1], -1)).sum(2)
     of_query, of_key, of_value = gradients
     return of_query, of_key, of_value
 
@@ -122,9 +128,15 @@ def _for_each_query(heads_1KTD: torch.Tensor, query: torch.Tensor) -> torch.Tens
     return heads_1KTD.repeat_interleave(query.shape[1] // heads_1KTD.shape[1], 1)
 
 
-def _mask(place: tuple[slice, slice, slice], window: int, like: torch.Tensor) -> torch.Tensor | None:
-    """What a document longer than the window adds to its scores; None where being causal is all."""
-    length = place[2].stop - place[2].start
+def _padded(document: torch.Tensor) -> torch.Tensor:
+    """A document's part of a tensor (..., T, D) with zeros after it."""
+    spare = -document.shape[-2] % _TOKENS
+    return functional.pad(document, (0, 0, 0, spare)) if spare else document
+
+
+def _mask(like: torch.Tensor, window: int) -> torch.Tensor | None:
+    """What a document (B, H, T, D) longer than the window adds to its scores; None where being causal is all."""
+    length = like.shape[2]
     if not 0 < window < length:
         return None
     columns_T = torch.arange(length)
