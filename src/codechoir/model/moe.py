@@ -33,6 +33,7 @@ from codechoir.model.modeling_codechoir_moe import (
     AUTO_MAP,
     CodechoirMoeForCausalLM,
     ExpertBlock,
+    Experts,
     copy_modelling_files,
 )
 from codechoir.model.prompt_router import ROUTING_JSON, ROUTING_TENSORS, PromptRouter
@@ -43,6 +44,7 @@ __all__ = [
     "ROUTING_JSON",
     "Composed",
     "ExpertBlock",
+    "Experts",
     "MoeForCausalLM",
     "Route",
     "Routing",

@@ -256,10 +256,13 @@ def _validation(plain: Mapping[str, Any]) -> Validation:
 @contextmanager
 def _repeatable(device: torch.device) -> Iterator[None]:
     """On the CPU, sums in one order whatever the threads: gradients of gathered tokens are else added as they come."""
-    before = torch.are_deterministic_algorithms_enabled()
+    settings: Any = torch.utils.deterministic
+    before, filled = torch.are_deterministic_algorithms_enabled(), settings.fill_uninitialized_memory
     if device.type == "cpu":
         torch.use_deterministic_algorithms(True)
+        settings.fill_uninitialized_memory = False  # a tenth of the time
     try:
         yield
     finally:
         torch.use_deterministic_algorithms(before)
+        settings.fill_uninitialized_memory = filled

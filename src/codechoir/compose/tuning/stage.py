@@ -16,6 +16,7 @@ from typing import Any
 from codechoir.artifacts import Manifest, StageFolder
 from codechoir.compose.config import TuneConfig
 from codechoir.compose.provenance import own_share, recorded
+from codechoir.compose.tuning.experts import BACKEND
 from codechoir.compose.tuning.loop import Loop, Outcome, Subject, best_weights, remove_state, set_weights
 from codechoir.compose.tuning.measure import MEAN, Validation, load_facts, validate
 from codechoir.compose.tuning.texts import TuneTexts, read_left, read_tune_texts
@@ -115,6 +116,7 @@ def open_subject(composed: Composed, slices: Mapping[str, Slice], top_k: int, co
     """The model, loaded, and what of it moves."""
     dtype = compute_dtype(config.precision)
     model = load_composed(composed.checkpoint.folder, Routing.TOKEN, top_k, dtype).to(compute_device())
+    model.set_experts_implementation(BACKEND)
     specs = composed.checkpoint.specs()
     formats = {each.parameter: specs[name].dtype for name, each in slices.items()}
     parameters = dict(model.named_parameters())
