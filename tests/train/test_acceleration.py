@@ -33,11 +33,12 @@ from transformers import (
 )
 
 from codechoir.errors import IncompatibleModelError
+from codechoir.model import document_attention as document_attention_module
+from codechoir.model import packed_attention
 from codechoir.model.device import compute_device
-from codechoir.train import acceleration
-from codechoir.train import document_attention as document_attention_module
-from codechoir.train.acceleration import PACKED, accelerate, document_ends, pays_to_compile
-from codechoir.train.document_attention import document_attention
+from codechoir.model.document_attention import document_attention
+from codechoir.model.packed_attention import PACKED, document_ends
+from codechoir.train.acceleration import accelerate, pays_to_compile
 from codechoir.train.loss import PackedLoss, counted
 
 SHAPE = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 3, "num_attention_heads": 4}
@@ -82,7 +83,7 @@ def test_packed_attention_stays_inside_documents(config: PreTrainedConfig) -> No
 def test_a_model_whose_layers_do_not_hand_on_the_ends_keeps_its_attention(config: Any) -> None:
     """And stays inside documents with it: the loss of a sequence of two is the sum of theirs."""
     model = model_of(config(**GROUPED))
-    assert acceleration._can_pack(model)
+    assert packed_attention._can_pack(model)
     accelerate(model, model.model.layers, compiled=False)
     assert document_ends(model, POSITIONS_BT) == {}
     module = PackedLoss(model)
@@ -140,7 +141,7 @@ def test_a_model_whose_forward_pass_fails_on_documents_is_refused() -> None:
 
 
 def test_memory_that_runs_out_is_no_fault_of_the_model() -> None:
-    with pytest.raises(RuntimeError, match="allocate"), acceleration.forward_told(model_of(CONFIGS[0])):
+    with pytest.raises(RuntimeError, match="allocate"), packed_attention.forward_told(model_of(CONFIGS[0])):
         torch.empty(2**60)
 
 
@@ -228,11 +229,11 @@ def test_document_attention_is_an_operation_that_torch_can_compile() -> None:
 def test_what_flash_attention_does_not_compute_is_left_to_others() -> None:
     config = Gemma2Config(**GROUPED, head_dim=16)
     model = model_of(config)
-    assert not acceleration._can_pack(model)
+    assert not packed_attention._can_pack(model)
     accelerate(model, model.model.layers, compiled=False)
     assert document_ends(model, POSITIONS_BT) == {}
     model.config.attn_logit_softcapping = None
-    assert acceleration._can_pack(model)
+    assert packed_attention._can_pack(model)
 
 
 def test_compiling_is_for_long_trainings() -> None:

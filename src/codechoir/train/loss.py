@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn import functional
 
 from codechoir.model.head_loss import HeadRows, head_is_plain, head_loss
-from codechoir.train.acceleration import document_ends, forward_told
+from codechoir.model.packed_attention import document_ends, forward_told
 from codechoir.train.new_rows import TrainedRows
 
 

@@ -13,6 +13,7 @@ from codechoir.compose.tuning import measure
 from codechoir.compose.tuning.measure import NextTokenLoss, load_facts
 from codechoir.compose.tuning.texts import Sequences
 from codechoir.model.moe import Routing, load_composed
+from codechoir.model.packed_attention import PACKED, keep_documents_apart
 
 
 def mean_loss(model: Any, tokens_BT: torch.Tensor, positions_BT: torch.Tensor | None) -> torch.Tensor:
@@ -38,14 +39,18 @@ def test_loss_and_gradients_are_those_of_whole_logits(
     positions_BT = torch.stack([torch.cat([torch.arange(each) for each in row]) for row in lengths]) if packed else None
     loss_of, batch = NextTokenLoss(model), Sequences(tokens_BT, positions_BT)
     experts = {name: each.requires_grad_() for name, each in model.named_parameters() if "experts" in name}
-    found = loss_of(batch)
-    gradients = torch.autograd.grad(found, list(experts.values()))
     expected = mean_loss(model, tokens_BT, positions_BT)
-    torch.testing.assert_close(found, expected)
-    torch.testing.assert_close(gradients, torch.autograd.grad(expected, list(experts.values())))
+    expected_gradients = torch.autograd.grad(expected, list(experts.values()))
     rows = [slice(0, 1), slice(1, 2)]
     with torch.no_grad():
         by_row = [mean_loss(model, tokens_BT[row], positions_BT[row] if packed else None) for row in rows]
+    if packed:
+        keep_documents_apart(model)
+        assert model.config._attn_implementation == PACKED
+    found = loss_of(batch)
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(torch.autograd.grad(found, list(experts.values())), expected_gradients)
+    with torch.no_grad():
         torch.testing.assert_close(loss_of(batch, by_row=True), torch.stack(by_row))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -95,8 +96,9 @@ def test_targets_are_the_next_tokens_of_the_same_document(left: LeftSequences) -
     none = NO_TARGET
     assert packed.targets()[0].tolist() == [33, 34, 35, 36, none, 38, 39, none]
     assert Sequences(packed.tokens_NT).targets()[0].tolist() == [33, 34, 35, 36, 37, 38, 39, none]
-    assert packed.told()["position_ids"] is packed.positions_NT
-    assert "position_ids" not in Sequences(packed.tokens_NT).told()
+    model = SimpleNamespace(config=SimpleNamespace(_attn_implementation="sdpa"))
+    assert packed.told(model)["position_ids"] is packed.positions_NT
+    assert "position_ids" not in Sequences(packed.tokens_NT).told(model)
 
 
 def _sources(row: list[int], documents: list[list[int]]) -> set[int]:

@@ -33,6 +33,7 @@ from codechoir.errors import InputError
 from codechoir.model.checkpoint import load_tensors, save_tensors
 from codechoir.model.moe import Routing
 from codechoir.model.optimiser import MasterAdamW, learning_rate
+from codechoir.model.packed_attention import keep_documents_apart
 
 RESUME = "resume.safetensors"
 
@@ -42,6 +43,7 @@ class Subject:
     """What is tuned: a model on its device, which of its parameters move, and the formats that these are written in."""
 
     model: Any
+    loss_of: NextTokenLoss
     parameters: Mapping[str, nn.Parameter]
     formats: Mapping[str, torch.dtype]
     top_k: int
@@ -64,11 +66,17 @@ class Outcome:
 
 
 class Loop:
-    """Tunes a subject. Only its blocks of experts are ever in training mode, so there is no dropout."""
+    """Tunes a subject, which keeps packed documents apart from then on.
+
+    Only its blocks of experts are ever in training mode, so there is no dropout.
+    """
 
     def __init__(self, subject: Subject, texts: TuneTexts, config: TuneConfig, folder: StageFolder) -> None:
         self._subject, self._texts, self._config, self._folder = subject, texts, config, folder
-        self._model, self._watch, self._loss_of = subject.model, Watch(subject.model), NextTokenLoss(subject.model)
+        self._model, self._watch, self._loss_of = subject.model, Watch(subject.model), subject.loss_of
+        if texts.are_packed:
+            self._model.set_routing(Routing.UNIFORM)  # which no rounding turns
+            keep_documents_apart(self._model)
         for parameter in subject.parameters.values():
             parameter.requires_grad = True
         self._optimiser = MasterAdamW(subject.parameters, config)
@@ -99,7 +107,7 @@ class Loop:
     def _first(self) -> Outcome:
         """Step 0: the source under token routing and its two controls."""
         before = {
-            routing.value: validate(self._model, self._watch, routing, self._subject.top_k, self._texts.validation)
+            routing.value: validate(self._loss_of, self._watch, routing, self._subject.top_k, self._texts.validation)
             for routing in (Routing.UNIFORM, Routing.FIXED, Routing.TOKEN)
         }
         best = before[Routing.TOKEN]
@@ -132,7 +140,7 @@ class Loop:
             if teacher_BTV is None:
                 entropy = total = self._loss_of(batch)
             else:
-                logits_BTV, targets_BT = self._model(**batch.told()).logits, batch.targets()
+                logits_BTV, targets_BT = self._model(**batch.told(self._model)).logits, batch.targets()
                 entropy = cross_entropy(logits_BTV, targets_BT)
                 total = entropy + weight * divergence(teacher_BTV, logits_BTV, targets_BT)
         routers = list(zip(self._watch.logits, self._watch.chosen, strict=True))
@@ -148,7 +156,7 @@ class Loop:
         """Each language's own expert's logits."""
         self._model.set_routing(Routing.FIXED)
         self._model.fix_routes(self._texts.languages)
-        logits_BTV: torch.Tensor = self._model(**batch.told()).logits
+        logits_BTV: torch.Tensor = self._model(**batch.told(self._model)).logits
         return logits_BTV
 
     @contextmanager
@@ -166,7 +174,7 @@ class Loop:
     def _validated(self, outcome: Outcome, step: int) -> None:
         """Validates, and keeps the weights where they are the best so far."""
         with self._as_written() as written:
-            found = validate(self._model, self._watch, Routing.TOKEN, self._subject.top_k, self._texts.validation)
+            found = validate(self._loss_of, self._watch, Routing.TOKEN, self._subject.top_k, self._texts.validation)
             self._check(found.mean, 0.0, f"the validation after step {step - 1}")
             outcome.curve.append([step, round(found.mean, 5)])
             assert outcome.best is not None

@@ -39,7 +39,7 @@ class NextTokenLoss:
     """The mean loss of a batch's next tokens, or each sequence's (B); where the head is plain, without whole logits."""
 
     def __init__(self, model: Any) -> None:
-        self._model = model
+        self.model = model
         model.set_routing(Routing.TOKEN)  # which needs no route that is told
         self._is_plain = head_is_plain(model)
 
@@ -47,21 +47,23 @@ class NextTokenLoss:
         """One forward pass under the model's routing."""
         targets_BT = batch.targets()
         if not self._is_plain:
-            return cross_entropy(self._model(**batch.told()).logits, targets_BT, by_row=by_row)
-        states_BTD = last_states(self._model, **batch.told())
+            return cross_entropy(self.model(**batch.told(self.model)).logits, targets_BT, by_row=by_row)
+        states_BTD = last_states(self.model, **batch.told(self.model))
         if not by_row:
             return self._mean(states_BTD, targets_BT)
         return torch.stack([self._mean(*row) for row in zip(states_BTD, targets_BT, strict=True)])
 
     def _mean(self, states: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         has_next = targets != NO_TARGET
-        return head_loss(self._model, states[has_next], targets[has_next]) / has_next.sum()
+        return head_loss(self.model, states[has_next], targets[has_next]) / has_next.sum()
 
 
 @torch.no_grad()
-def validate(model: Any, watch: Watch, routing: Routing, top_k: int, sequences: Mapping[str, Sequences]) -> Validation:
+def validate(
+    loss_of: NextTokenLoss, watch: Watch, routing: Routing, top_k: int, sequences: Mapping[str, Sequences]
+) -> Validation:
     """Runs the model over the sequences of each language; fixed routing sends each to its own expert."""
-    loss_of = NextTokenLoss(model)
+    model = loss_of.model
     model.set_routing(routing, top_k)
     losses: dict[str, float] = {}
     counts: list[torch.Tensor] = []

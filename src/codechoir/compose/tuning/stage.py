@@ -18,7 +18,7 @@ from codechoir.compose.config import TuneConfig
 from codechoir.compose.provenance import own_share, recorded
 from codechoir.compose.tuning.experts import BACKEND
 from codechoir.compose.tuning.loop import Loop, Outcome, Subject, best_weights, remove_state, set_weights
-from codechoir.compose.tuning.measure import MEAN, Validation, load_facts, validate
+from codechoir.compose.tuning.measure import MEAN, NextTokenLoss, Validation, load_facts, validate
 from codechoir.compose.tuning.texts import TuneTexts, read_left, read_tune_texts
 from codechoir.compose.tuning.watch import Watch
 from codechoir.compose.tuning.writing import Slice, tuned_slices, write_tuned
@@ -120,7 +120,7 @@ def open_subject(composed: Composed, slices: Mapping[str, Slice], top_k: int, co
     specs = composed.checkpoint.specs()
     formats = {each.parameter: specs[name].dtype for name, each in slices.items()}
     parameters = dict(model.named_parameters())
-    return Subject(model, {name: parameters[name] for name in formats}, formats, top_k)
+    return Subject(model, NextTokenLoss(model), {name: parameters[name] for name in formats}, formats, top_k)
 
 
 def _controls(subject: Subject, outcome: Outcome, tuned: Mapping[str, Any], texts: TuneTexts) -> dict[str, Validation]:
@@ -130,7 +130,7 @@ def _controls(subject: Subject, outcome: Outcome, tuned: Mapping[str, Any], text
     set_weights(subject, tuned)
     watch = Watch(subject.model)
     return {
-        name: validate(subject.model, watch, routing, subject.top_k, texts.validation)
+        name: validate(subject.loss_of, watch, routing, subject.top_k, texts.validation)
         for name, routing in _CONTROLS.items()
     }
 

@@ -23,6 +23,7 @@ from codechoir.compose.tuning.objective import NO_TARGET
 from codechoir.console import say
 from codechoir.documents import in_turn, read_texts
 from codechoir.errors import InputError
+from codechoir.model.packed_attention import document_ends
 from codechoir.model.token_shards import LeftSequences
 
 
@@ -49,9 +50,11 @@ class Sequences:
         positions = None if self.positions_NT is None else self.positions_NT.to(device, torch.int64)
         return type(self)(self.tokens_NT.to(device, torch.int64), positions)
 
-    def told(self) -> dict[str, Any]:
-        """What a model is called with. By positions that begin anew transformers keeps documents apart."""
-        positions = {} if self.positions_NT is None else {"position_ids": self.positions_NT}
+    def told(self, model: Any) -> dict[str, Any]:
+        """What a model is called with: packed attention, or else positions that begin anew, keep documents apart."""
+        if self.positions_NT is None:
+            return {"input_ids": self.tokens_NT, "use_cache": False}
+        positions = {"position_ids": self.positions_NT} | document_ends(model, self.positions_NT)
         return {"input_ids": self.tokens_NT, "use_cache": False} | positions
 
     def targets(self) -> torch.Tensor:
@@ -68,6 +71,11 @@ class TuneTexts:
 
     validation: Mapping[str, Sequences]
     training: Mapping[str, Sequences]
+
+    @property
+    def are_packed(self) -> bool:
+        """Whether sequences hold documents that are to be kept apart."""
+        return any(each.positions_NT is not None for each in self.training.values())
 
     @property
     def languages(self) -> tuple[str, ...]:
