@@ -191,7 +191,7 @@ def test_document_attention_is_attention_with_a_mask(
 
 
 def test_documents_of_many_lengths_are_computed_in_few_shapes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each shape's products stay in memory: 60 lengths in 1024 tokens would have 60, some 4 MB each on 135M's shape."""
+    """Each shape's products stay in memory, on 135M's shape some MB."""
     shapes = set()
 
     def recorded(operation: Callable[..., Any]) -> Callable[..., Any]:

@@ -14,6 +14,9 @@ from codechoir.errors import MemoryFullError
 
 Precision = Literal["auto", "bfloat16", "float32"]
 
+# Sizes of products that vary are filled up to a multiple: on a CPU oneDNN and torch keep what each new shape needs.
+SHAPE_STEP = 64
+
 
 def compute_device() -> torch.device:
     """The GPU where there is one, else the CPU."""

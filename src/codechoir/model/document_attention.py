@@ -16,10 +16,11 @@ import torch
 from torch import library
 from torch.nn import functional
 
+from codechoir.model.device import SHAPE_STEP
+
 _FLASH = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 _FLASH_BACKWARD = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
 _NO_DROPOUT = 0.0
-_TOKENS = 64  # documents are read as if so many times some: what a product's shape needs, some 0.1 MB, is kept for good
 
 
 def document_attention(
@@ -130,7 +131,7 @@ def _for_each_query(heads_1KTD: torch.Tensor, query: torch.Tensor) -> torch.Tens
 
 def _padded(document: torch.Tensor) -> torch.Tensor:
     """A document's part of a tensor (..., T, D) with zeros after it."""
-    spare = -document.shape[-2] % _TOKENS
+    spare = -document.shape[-2] % SHAPE_STEP
     return functional.pad(document, (0, 0, 0, spare)) if spare else document
 
 

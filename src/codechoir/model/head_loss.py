@@ -17,8 +17,9 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from codechoir.model.device import SHAPE_STEP
+
 _CHUNK_BYTES = {"cpu": 2**26, "cuda": 2**29}  # of float32 logits at a time
-_ROWS = 64  # tokens at a time are a multiple: oneDNN keeps what each shape of a product needs, some 10 MB here
 _ALIGNED = 8  # a GPU multiplies matrices several times slower whose rows are not so many numbers of 16 bits apart
 
 
@@ -37,7 +38,7 @@ def head_loss(
     """The sum of the losses (nats) of targets, given the decoder's last states; of a model whose head is plain."""
     head = model.get_output_embeddings()
     more = (None, None) if rows is None else (rows.weight_KD, rows.bias_K)
-    spare = -len(targets_N) % _ROWS
+    spare = -len(targets_N) % SHAPE_STEP
     hidden_ND, padded_N = functional.pad(hidden_ND, (0, 0, 0, spare)), functional.pad(targets_N, (0, spare))
     how = _How(padded_N, len(targets_N), _cap(model), 0 if rows is None else rows.first)
     loss: torch.Tensor = _HeadLoss.apply(how, hidden_ND, head.weight, head.bias, *more)  # type: ignore[no-untyped-call]
@@ -111,7 +112,7 @@ class _HeadLoss(torch.autograd.Function):
             else None
             for number, (tensor, wanted) in enumerate(zip(tensors, wants, strict=True))
         ]
-        size = max(1, _CHUNK_BYTES.get(hidden_ND.device.type, 2**26) // (4 * _ROWS * len(weight_VD))) * _ROWS
+        size = max(1, _CHUNK_BYTES.get(hidden_ND.device.type, 2**26) // (4 * SHAPE_STEP * len(weight_VD))) * SHAPE_STEP
         total = hidden_ND.new_zeros((), dtype=torch.float32)
         is_gpu = hidden_ND.is_cuda
         vocabulary, losses = len(weight_VD), _compiled_losses() if is_gpu else _losses

@@ -3,7 +3,7 @@
 In: a block's tokens, which experts each goes to, and their weights. Out: what the block's own forward gives, to
 rounding. Each expert's gradient is a product written straight into the packed weights' gradient, where autograd would
 join gate and up, then all experts; tokens go out and come back by gathers, whose gradients are gathers, so that sums
-are made in one order. An expert's tokens are filled up to a multiple, for each shape's products stay in memory.
+are made in one order. An expert's tokens are filled up, so that products have few shapes.
 
 Shapes: N tokens, K experts a token, E experts, D width, I inner width, P places: the N x K pairs by expert, and spare.
 """
@@ -18,10 +18,10 @@ import torch
 from torch.nn import functional
 from transformers.integrations.moe import ExpertsInterface
 
+from codechoir.model.device import SHAPE_STEP
 from codechoir.model.moe import Experts
 
 BACKEND = "codechoir_tuning"  # transformers' name of it
-_ROWS = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ def places_of(chosen_NK: torch.Tensor, num_experts: int) -> _Places:
     num_tokens, top_k = chosen_NK.shape
     chosen = chosen_NK.flatten()
     counts = torch.bincount(chosen, minlength=num_experts)
-    sizes = -(-counts // _ROWS) * _ROWS
+    sizes = -(-counts // SHAPE_STEP) * SHAPE_STEP
     order = chosen.argsort(stable=True)
     spare_before_E = (sizes - counts).cumsum(0) - (sizes - counts)
     places = torch.arange(len(chosen), device=chosen.device) + spare_before_E[chosen[order]]
