@@ -121,20 +121,26 @@ def _train(recipe: Recipe, trial: ModelTrial) -> Need:
     tries = [arm.tried(config) for arm in (trunk, expert, universal) for _ in config.learning_rates if arm.num_steps]
     seconds = packed / trial.tokenize_rate + (len(branches) + len(tries)) * trial.branch_seconds
     seconds += sum(arm.seconds(config, trial) for arm in (*branches, *tries))
-    apart = f", beside {trial.device_memory / MIB:,.0f} MiB of the device's own" if trial.device_memory else ""
+    memory, told = _peak(trial, trial.memory, trial.device_memory)
     most = "at most, " if config.patience else ""
     tried = f", {sum(arm.num_steps for arm in tries)} more to try learning rates" if tries else ""
     checkpoints = (config.keep_checkpoints + 1) * _STATE_BYTES * trial.trained_parameters
     how = (
         f"time: {most}{sum(arm.num_steps for arm in branches)} steps{tried}, a step measured on {trial.num_steps} "
         f"({trial.step_seconds:.2g} s on the {trial.device}); one expert: {expert.num_steps} steps; "
-        f"memory: measured on them, and a share for fragments{apart}; "
+        f"memory: measured on them, {told}; "
         f"disk: {len(branches)} models and the tokens, and up to {checkpoints / MIB:,.0f} MiB while one is trained"
     )
     disk = trial.folder_bytes + (len(branches) - 1) * trial.branch_bytes
     disk += packed * (_POSITION_BYTES + (2 if trial.vocabulary <= 2**16 else 4))
-    memory = trial.first_memory + int(_FRAGMENTED * (trial.memory - trial.first_memory))
     return Need("train", seconds, memory, disk, how)
+
+
+def _peak(trial: ModelTrial, memory: int, device_memory: int) -> tuple[int, str]:
+    """The bytes that a stage will hold where its trial held so many, and what there is to tell of them."""
+    apart = f", beside {device_memory / MIB:,.0f} MiB of the device's own" if device_memory else ""
+    held = trial.first_memory + int(_FRAGMENTED * (memory - trial.first_memory))
+    return held, f"and a share for fragments{apart}"
 
 
 def _steps(num_sequences: int, config: TrainConfig) -> int:
@@ -186,10 +192,11 @@ def _tune(recipe: Recipe, config: TuneConfig, trial: ModelTrial) -> Need:
     tokens = config.steps * config.sequences_per_language * num_experts * config.sequence_length
     if isinstance(tried := trial.tune, TuneTrial):
         seconds = config.steps * tried.step_seconds
-        memory = trial.first_memory + int(_FRAGMENTED * (tried.memory - trial.first_memory))
-        apart = f", beside {tried.device_memory / MIB:,.0f} MiB of the device's own" if tried.device_memory else ""
-        told = f"memory: measured on it, and a share for fragments{apart}"
-        told = f"time: steps as a measured one ({tried.step_seconds:.2g} s), {tokens:,} tokens tuned on; {told}"
+        memory, told = _peak(trial, tried.memory, tried.device_memory)
+        told = (
+            f"time: steps as a measured one ({tried.step_seconds:.2g} s), {tokens:,} tokens tuned on; "
+            f"memory: measured on it, {told}"
+        )
     else:
         seconds = tokens * work * trial.step_seconds / (recipe.train.sequences_per_step * recipe.train.sequence_length)
         seconds += tokens / trial.score_rate if config.distillation_weight else 0

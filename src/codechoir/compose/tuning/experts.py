@@ -87,16 +87,12 @@ class _Routed(torch.autograd.Function):
         first, last, _, last_bias = _parts(packed)
         places: _Places = ctx.places
         wanted = ctx.needs_input_grad[4:]
-        of_packed = [torch.empty_like(each) if want else None for each, want in zip(packed, wanted, strict=True)]
+        like = torch.empty_like if all(places.sizes) else torch.zeros_like  # an expert without tokens has none
+        of_packed = [like(each) if want else None for each, want in zip(packed, wanted, strict=True)]
         of_first, of_last, of_first_bias, of_last_bias = _parts(of_packed)
         x_PD, gradient_PD = x_ND[places.tokens_P], gradient_ND[places.tokens_P]
         weights_P1 = weights_NK.reshape(-1, 1)[places.pairs_P] * places.counts_P1.to(weights_NK.dtype)
         of_weights_P, of_x_PD = weights_P1.new_zeros(len(x_PD)), torch.empty_like(x_PD)
-        for expert, size in enumerate(places.sizes):
-            if not size:
-                for each in of_packed:
-                    if each is not None:
-                        each[expert].zero_()
         for expert, part in places.experts():
             weights_n1, gradient_nD = weights_P1[part].to(x_PD.dtype), gradient_PD[part]
             with torch.enable_grad():
