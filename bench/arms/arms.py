@@ -60,6 +60,7 @@ def arms(recipe: Recipe) -> list[Arm]:
         "what": "whole",
         "steps": num_steps,
         "sequences_per_language": per_step,
+        "sequences_per_forward": recipe.tune.sequences_per_forward if recipe.tune else 1,
         "learning_rate": train.learning_rate / 3,
         "balance": "switch",
         "validate_every": max(1, num_steps // 8),

@@ -35,10 +35,11 @@ from transformers import (
 from codechoir.errors import IncompatibleModelError
 from codechoir.model import document_attention as document_attention_module
 from codechoir.model import packed_attention
+from codechoir.model.compilation import pays_to_compile
 from codechoir.model.device import compute_device
 from codechoir.model.document_attention import document_attention
 from codechoir.model.packed_attention import PACKED, document_ends
-from codechoir.train.acceleration import accelerate, pays_to_compile
+from codechoir.train.acceleration import accelerate
 from codechoir.train.loss import PackedLoss, counted
 
 SHAPE = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 3, "num_attention_heads": 4}

@@ -231,7 +231,7 @@ class _Tried:
 
 
 def _is_compiled(recipe: Recipe, sizes: _Sizes) -> bool:
-    from codechoir.train.acceleration import pays_to_compile
+    from codechoir.model.compilation import pays_to_compile
     from codechoir.train.stage import tokens_read
 
     return pays_to_compile(sizes.parameters, tokens_read(recipe.train, len(recipe.languages), recipe.left_for_tuning))

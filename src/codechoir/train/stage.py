@@ -24,10 +24,10 @@ from codechoir.artifacts import Manifest, StageFolder, read_manifest
 from codechoir.documents import stream_texts
 from codechoir.errors import ConfigError, InputError
 from codechoir.model.checkpoint import load_tokenizer, model_config, open_checkpoint, separator_id
+from codechoir.model.compilation import pays_to_compile
 from codechoir.model.families import check_length, context_length, family_of
 from codechoir.model.infilling_tokens import learns_infilling_tokens, with_infilling_tokens
 from codechoir.model.token_shards import LeftSequences, TokenShard
-from codechoir.train.acceleration import pays_to_compile
 from codechoir.train.branch import Branch, finished_or, train_branch
 from codechoir.train.config import BRANCHES_ONLY, NOT_TUNED, UNTOLD, TrainConfig, Tuning
 from codechoir.train.devices import join_devices

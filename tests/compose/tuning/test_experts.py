@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
+from codechoir.compose.tuning import experts as experts_module
 from codechoir.compose.tuning.experts import BACKEND, places_of
 from codechoir.model import modeling_codechoir_moe as modeling
 
@@ -53,6 +55,18 @@ def test_what_does_not_move_has_no_gradient() -> None:
     x_ND = torch.randn(5, 6, dtype=DTYPE)
     assert torch.autograd.gradcheck(lambda weights: experts(x_ND, chosen_NK, weights), weights_NK)
     assert all(parameter.grad is None for parameter in experts.parameters())
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch compiles with it")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch's compiler, about itself
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_compiled_the_gradients_are_the_same() -> None:
+    """As on a GPU, whatever the number of places."""
+    experts = experts_of(modeling.GatedExperts, 2).requires_grad_(requires_grad=False)
+    for places in (64, 192, 256):
+        given = [torch.randn(places, width, dtype=DTYPE) for width in (10, 5, 1)]
+        found = experts_module._compiled_pulled()(experts, *given)
+        torch.testing.assert_close(found, experts_module._pulled(experts, *given))
 
 
 def test_places() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -24,14 +25,16 @@ LANGUAGES = ("python", "java", "cpp")
 GATES = [f"model.layers.{layer}.block_sparse_moe.gate.weight" for layer in (0, 1)]
 
 
+@pytest.mark.parametrize(("per_step", "per_forward"), [(2, 1), (3, 2)])
 def test_the_routers_are_those_of_a_plain_loop(
-    tuned: Tuned, composed: Path, experts: dict[str, Path], documents: Path
+    tuned: Tuned, composed: Path, experts: dict[str, Path], documents: Path, per_step: int, per_forward: int
 ) -> None:
     """transformers' own Mixtral and dense experts, torch's AdamW; top-2, both losses and the z-loss."""
     settings = {"warmup": 0.0, "final_learning_rate": 1.0, "distillation": 0.7, "z_loss": 0.05, "steps": 4}
-    out, facts = tuned(**settings, sequences_per_language=2, top_k=2)
+    settings |= {"sequences_per_language": per_step, "sequences_per_forward": per_forward}
+    out, facts = tuned(**settings, top_k=2)
     assert facts["best_step"] == 4
-    config = TuneConfig.model_validate(SMALL | settings | {"sequences_per_language": 2})
+    config = TuneConfig.model_validate(SMALL | settings)
     texts = read_tune_texts(documents, LANGUAGES, load_tokenizer(composed), config)
     model = AutoModelForCausalLM.from_pretrained(composed, dtype=torch.float32).eval()
     teachers = [AutoModelForCausalLM.from_pretrained(experts[name], dtype=torch.float32).eval() for name in LANGUAGES]
@@ -42,8 +45,8 @@ def test_the_routers_are_those_of_a_plain_loop(
     for step in range(4):
         reference.zero_grad()
         objective = 0.0
-        for part in range(2):
-            tokens = texts.batch(2 * step + part).tokens_NT
+        for row in range(per_step * step, per_step * (step + 1)):
+            tokens = texts.batch(row, row + 1).tokens_NT
             given = model(tokens, output_router_logits=False)
             router_logits = model(tokens, output_router_logits=True).router_logits
             entropy = functional.cross_entropy(given.logits[:, :-1].flatten(0, 1), tokens[:, 1:].flatten())
@@ -52,8 +55,8 @@ def test_the_routers_are_those_of_a_plain_loop(
             pair = [torch.distributions.Categorical(logits=each[:, :-1]) for each in (wanted, given.logits)]
             z = sum(torch.logsumexp(each, dim=-1).square().mean() for each in router_logits) / 2
             total = entropy + 0.7 * torch.distributions.kl_divergence(*pair).mean() + 0.05 * z
-            (total / 2).backward()
-            objective += float(total.detach()) / 2
+            (total / per_step).backward()
+            objective += float(total.detach()) / per_step
         torch.nn.utils.clip_grad_norm_(moving, config.clip_norm)
         reference.step()
         objectives.append(objective)
@@ -61,6 +64,22 @@ def test_the_routers_are_those_of_a_plain_loop(
     found = dict(open_checkpoint(out).items())
     for name, parameter in zip(GATES, moving, strict=True):
         torch.testing.assert_close(found[name].float(), parameter.detach(), rtol=1e-2, atol=2e-3)
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch compiles with it")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch's compiler, about itself
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_compiled_it_computes_the_same(tuned: Tuned, own_form: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of our own form, in which one layer has no experts."""
+    settings = {"what": "whole", "top_k": 1, "balance": "switch"}
+    _, expected = tuned(own_form, "plain", **settings)
+    counters = torch._dynamo.utils.counters
+    counters.clear()
+    monkeypatch.setattr(stage_module, "pays_to_compile", lambda *_: True)
+    _, facts = tuned(own_form, "compiled", **settings)
+    assert counters["stats"]["unique_graphs"] >= 3  # attention, norms, a feed-forward module
+    found, curve = (each["curve"]["training"] for each in (facts, expected))
+    assert [step[1:] for step in found] == [pytest.approx(step[1:], abs=2e-4) for step in curve]
 
 
 INTERRUPTIONS = [({}, 0), ({}, 3), ({"balance": "bias", "balance_step": 0.05, "top_k": 1}, 5), ({"what": "whole"}, 4)]

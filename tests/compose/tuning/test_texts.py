@@ -40,14 +40,14 @@ def test_no_document_is_in_both_and_none_is_held_out(documents: Path, random_bas
         assert not any(_sources(row, contents["held_out"]) for row in torch.cat([validation, training]).tolist())
 
 
-def test_a_batch_has_one_sequence_of_each_language(documents: Path, random_base: Path) -> None:
+def test_a_batch_has_as_many_sequences_of_each_language(documents: Path, random_base: Path) -> None:
     languages = ("cpp", "python")
     texts = read_tune_texts(documents, languages, load_tokenizer(random_base), CONFIG)
-    for number in (0, 3, 10, 13):
-        batch = texts.batch(number)
-        assert batch.tokens_NT.shape == (2, 120) and batch.positions_NT is None
-        for row, name in zip(batch.tokens_NT, languages, strict=True):
-            assert torch.equal(row, texts.training[name].tokens_NT[number % 10])
+    for start, stop in ((0, 1), (3, 4), (10, 11), (8, 11), (13, 15)):
+        batch = texts.batch(start, stop)
+        assert batch.tokens_NT.shape == (2 * (stop - start), 120) and batch.positions_NT is None
+        for rows, name in zip(batch.tokens_NT.chunk(2), languages, strict=True):
+            assert torch.equal(rows, texts.training[name].tokens_NT[[row % 10 for row in range(start, stop)]])
 
 
 def test_the_seed_chooses_what_validates(documents: Path, random_base: Path) -> None:
@@ -76,7 +76,7 @@ def left() -> LeftSequences:
 def test_what_training_has_left_is_read_in_order(left: LeftSequences) -> None:
     texts = read_left(left, NAMES, PACKED)
     for number in (0, 9, 10):
-        batch = texts.batch(number).to(torch.device("cpu"))
+        batch = texts.batch(number, number + 1).to(torch.device("cpu"))
         starts = [8 * (4 + number % 10), 1000 + 8 * (5 + number % 10)]
         assert batch.tokens_NT.tolist() == [list(range(start, start + 8)) for start in starts]
         assert batch.positions_NT is not None and batch.positions_NT.tolist() == 2 * [[0, 1, 2, 3, 4, 0, 1, 2]]
@@ -92,7 +92,7 @@ def test_text_that_was_gone_through_again_is_told(left: LeftSequences, capsys: p
 
 
 def test_targets_are_the_next_tokens_of_the_same_document(left: LeftSequences) -> None:
-    packed = read_left(left, NAMES, PACKED).batch(0).to(torch.device("cpu"))
+    packed = read_left(left, NAMES, PACKED).batch(0, 1).to(torch.device("cpu"))
     none = NO_TARGET
     assert packed.targets()[0].tolist() == [33, 34, 35, 36, none, 38, 39, none]
     assert Sequences(packed.tokens_NT).targets()[0].tolist() == [33, 34, 35, 36, 37, 38, 39, none]

@@ -5,17 +5,18 @@ rounding. Each expert's gradient is a product written straight into the packed w
 join gate and up, then all experts; tokens go out and come back by gathers, whose gradients are gathers, so that sums
 are made in one order. An expert's tokens are filled up, so that products have few shapes.
 
-Shapes: N tokens, K experts a token, E experts, D width, I inner width, P places: the N x K pairs by expert, and spare.
+Shapes: N tokens, K experts a token, E experts, D width, H outputs of the first product, I inputs of the last, P places:
+the N x K pairs by expert, and spare.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
-from torch.nn import functional
 from transformers.integrations.moe import ExpertsInterface
 
 from codechoir.model.device import SHAPE_STEP
@@ -46,8 +47,8 @@ class _Places:
 def places_of(chosen_NK: torch.Tensor, num_experts: int) -> _Places:
     """The places of tokens that go to these experts."""
     num_tokens, top_k = chosen_NK.shape
-    chosen = chosen_NK.flatten()
-    counts = torch.bincount(chosen, minlength=num_experts)
+    chosen, numbers_E = chosen_NK.flatten(), torch.arange(num_experts, device=chosen_NK.device)
+    counts = (chosen[:, None] == numbers_E).sum(dim=0)  # a GPU waits for a count by bins
     sizes = -(-counts // SHAPE_STEP) * SHAPE_STEP
     order = chosen.argsort(stable=True)
     spare_before_E = (sizes - counts).cumsum(0) - (sizes - counts)
@@ -72,9 +73,10 @@ class _Routed(torch.autograd.Function):
         x_PD = x_ND[places.tokens_P]
         outer_PH, out_PD = x_PD.new_empty(len(x_PD), first.shape[1]), torch.empty_like(x_PD)
         for expert, part in places.experts():
-            outer_PH[part] = functional.linear(x_PD[part], first[expert], _of(first_bias, expert))
-            inner = _inner(experts, outer_PH[part])
-            out_PD[part] = functional.linear(inner, last[expert], _of(last_bias, expert))
+            _product(x_PD[part], first[expert], _of(first_bias, expert), outer_PH[part])
+        inner_PI = _inner(experts, outer_PH)
+        for expert, part in places.experts():
+            _product(inner_PI[part], last[expert], _of(last_bias, expert), out_PD[part])
         out_NKD = out_PD[places.places_NK] * weights_NK[..., None]
         ctx.experts, ctx.places = experts, places
         ctx.save_for_backward(x_ND, weights_NK, outer_PH, *packed)
@@ -92,27 +94,24 @@ class _Routed(torch.autograd.Function):
         of_first, of_last, of_first_bias, of_last_bias = _parts(of_packed)
         x_PD, gradient_PD = x_ND[places.tokens_P], gradient_ND[places.tokens_P]
         weights_P1 = weights_NK.reshape(-1, 1)[places.pairs_P] * places.counts_P1.to(weights_NK.dtype)
-        of_weights_P, of_x_PD = weights_P1.new_zeros(len(x_PD)), torch.empty_like(x_PD)
+        of_inner_PI, of_x_PD = x_PD.new_empty(len(x_PD), last.shape[2]), torch.empty_like(x_PD)
         for expert, part in places.experts():
-            weights_n1, gradient_nD = weights_P1[part].to(x_PD.dtype), gradient_PD[part]
-            with torch.enable_grad():
-                outer_nH = outer_PH[part].detach().requires_grad_()
-                inner_nI = _inner(ctx.experts, outer_nH)
-            of_inner_nI = gradient_nD @ last[expert]
-            of_weights_P[part] = (of_inner_nI * inner_nI.detach()).sum(dim=-1, dtype=weights_P1.dtype)
+            torch.mm(gradient_PD[part], last[expert], out=of_inner_PI[part])
+        pull = _compiled_pulled() if x_PD.is_cuda else _pulled
+        inner_PI, of_outer_PH, of_weights_P = pull(ctx.experts, outer_PH, of_inner_PI, weights_P1)
+        weighted_PD = gradient_PD * weights_P1.to(x_PD.dtype)
+        for expert, part in places.experts():
             if last_bias is not None:
-                of_weights_P[part] += (gradient_nD @ last_bias[expert]).to(weights_P1.dtype)
-            (of_outer_nH,) = torch.autograd.grad(inner_nI, outer_nH, of_inner_nI * weights_n1)
-            weighted_nD = gradient_nD * weights_n1
+                of_weights_P[part] += (gradient_PD[part] @ last_bias[expert]).to(weights_P1.dtype)
             if of_last is not None:
-                torch.mm(weighted_nD.T, inner_nI.detach(), out=of_last[expert])
+                torch.mm(weighted_PD[part].T, inner_PI[part], out=of_last[expert])
             if of_last_bias is not None:
-                of_last_bias[expert] = weighted_nD.sum(dim=0)
+                of_last_bias[expert] = weighted_PD[part].sum(dim=0)
             if of_first is not None:
-                torch.mm(of_outer_nH.T, x_PD[part], out=of_first[expert])
+                torch.mm(of_outer_PH[part].T, x_PD[part], out=of_first[expert])
             if of_first_bias is not None:
-                of_first_bias[expert] = of_outer_nH.sum(dim=0)
-            of_x_PD[part] = of_outer_nH @ first[expert]
+                of_first_bias[expert] = of_outer_PH[part].sum(dim=0)
+            torch.mm(of_outer_PH[part], first[expert], out=of_x_PD[part])
         of_x_ND = of_x_PD[places.places_NK].sum(dim=1)
         return None, None, of_x_ND, of_weights_P[places.places_NK], *of_packed
 
@@ -126,14 +125,41 @@ def _of(bias_EH: torch.Tensor | None, expert: int) -> torch.Tensor | None:
     return None if bias_EH is None else bias_EH[expert]
 
 
-def _inner(experts: Experts, outer: torch.Tensor) -> torch.Tensor:
-    """What the last product reads (n, I)."""
+def _product(x_nD: torch.Tensor, weight_HD: torch.Tensor, bias_H: torch.Tensor | None, out_nH: torch.Tensor) -> None:
+    if bias_H is None:
+        torch.mm(x_nD, weight_HD.T, out=out_nH)
+    else:
+        torch.addmm(bias_H, x_nD, weight_HD.T, out=out_nH)
+
+
+def _inner(experts: Experts, outer_PH: torch.Tensor) -> torch.Tensor:
+    """What the last product reads (P, I)."""
     if not experts.gated:
-        activated: torch.Tensor = experts.act_fn(outer)
+        activated: torch.Tensor = experts.act_fn(outer_PH)
         return activated
-    gate, up = outer.chunk(2, dim=-1)
-    multiplied: torch.Tensor = experts.act_fn(gate) * up
+    gate_PI, up_PI = outer_PH.chunk(2, dim=-1)
+    multiplied: torch.Tensor = experts.act_fn(gate_PI) * up_PI
     return multiplied
+
+
+def _pulled(
+    experts: Experts, outer_PH: torch.Tensor, of_inner_PI: torch.Tensor, weights_P1: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """What the last product read, and the gradients of the first one's outputs and of the weights (P).
+
+    `of_inner_PI` is the gradient before it is weighted.
+    """
+    both: Any = torch.func.vjp(lambda outer_PH: _inner(experts, outer_PH), outer_PH)
+    inner_PI, pull = both
+    of_weights_P = (of_inner_PI * inner_PI).sum(dim=-1, dtype=weights_P1.dtype)
+    (of_outer_PH,) = pull(of_inner_PI * weights_P1.to(of_inner_PI.dtype))
+    return inner_PI, of_outer_PH, of_weights_P
+
+
+@cache
+def _compiled_pulled() -> Any:
+    """The same for a GPU: reads and writes each number once."""
+    return torch.compile(_pulled, dynamic=True)
 
 
 def tuned_experts(

@@ -31,7 +31,8 @@ from codechoir.compose.tuning.watch import Watch
 from codechoir.console import Progress
 from codechoir.errors import InputError
 from codechoir.model.checkpoint import load_tensors, save_tensors
-from codechoir.model.moe import Routing
+from codechoir.model.compilation import compile_forward
+from codechoir.model.moe import ExpertBlock, Routing
 from codechoir.model.optimiser import MasterAdamW, learning_rate
 from codechoir.model.packed_attention import keep_documents_apart
 
@@ -47,6 +48,7 @@ class Subject:
     parameters: Mapping[str, nn.Parameter]
     formats: Mapping[str, torch.dtype]
     top_k: int
+    compiled: bool = False  # whether what stands beside experts is, where this machine can
 
 
 @dataclass(slots=True)
@@ -77,6 +79,8 @@ class Loop:
         if texts.are_packed:
             self._model.set_routing(Routing.UNIFORM)  # which no rounding turns
             keep_documents_apart(self._model)
+        if subject.compiled:
+            compile_forward(_beside_experts(self._model), self._model.device)
         for parameter in subject.parameters.values():
             parameter.requires_grad = True
         self._optimiser = MasterAdamW(subject.parameters, config)
@@ -115,24 +119,28 @@ class Loop:
         return Outcome(before, best, curve=[[0, round(best.mean, 5)]])
 
     def _step(self, step: int) -> tuple[float, float]:
-        """One update; returns the objective and its cross-entropy, the mean over the step's forward passes."""
-        num_passes, objective, loss = self._config.sequences_per_language, 0.0, 0.0
+        """One update; returns the objective and its cross-entropy, the mean over the step's sequences."""
+        config, objective, loss = self._config, 0.0, 0.0
         counts_LE = torch.zeros_like(self._bias_LE)
-        for number in range(num_passes):
-            batch = self._texts.batch(step * num_passes + number).to(self._model.device)
+        first = step * config.sequences_per_language
+        for start in range(0, config.sequences_per_language, config.sequences_per_forward):
+            stop = min(start + config.sequences_per_forward, config.sequences_per_language)
+            share = (stop - start) / config.sequences_per_language
+            batch = self._texts.batch(first + start, first + stop).to(self._model.device)
             entropy, total = self._objective(batch)
-            torch.autograd.backward(total / num_passes)
-            objective += float(total.detach()) / num_passes
-            loss += float(entropy.detach()) / num_passes
-            counts_LE += self._watch.counts()
-        norm = self._optimiser.step(learning_rate(step, self._config.steps, self._config))
+            torch.autograd.backward(total * share)
+            objective += float(total.detach()) * share
+            loss += float(entropy.detach()) * share
+            if config.balance == "bias":
+                counts_LE += self._watch.counts()
+        norm = self._optimiser.step(learning_rate(step, config.steps, config))
         self._check(objective, norm, f"step {step}")
-        if self._config.balance == "bias":
-            self._bias_LE = moved_bias(self._bias_LE, counts_LE, self._config.balance_step)
+        if config.balance == "bias":
+            self._bias_LE = moved_bias(self._bias_LE, counts_LE, config.balance_step)
         return objective, loss
 
     def _objective(self, batch: Sequences) -> tuple[torch.Tensor, torch.Tensor]:
-        """A batch's cross-entropy, and the whole objective. Row number n is of language number n."""
+        """A batch's cross-entropy, and the whole objective. It has as many rows of each language, one after another."""
         config, weight = self._config, self._config.distillation_weight
         teacher_BTV = self._teacher(batch) if weight else None
         self._model.set_routing(Routing.TOKEN, self._subject.top_k)
@@ -230,6 +238,14 @@ class Loop:
             progress["curve"],
             progress["seconds"],
         )
+
+
+def _beside_experts(model: Any) -> Iterator[nn.Module]:
+    """The layers' parts, such as attention and norms, but for blocks of experts, whose products vary in size."""
+    for layer in model.dense.get_submodule(model.config.feed_forward["layers"]):
+        for part in layer.children():
+            if not any(isinstance(module, ExpertBlock) for module in part.modules()):
+                yield part
 
 
 @torch.no_grad()

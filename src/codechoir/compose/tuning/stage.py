@@ -27,9 +27,10 @@ from codechoir.console import say
 from codechoir.errors import ConfigError, InputError
 from codechoir.languages import GENERALIST
 from codechoir.model.checkpoint import load_tokenizer, model_config
+from codechoir.model.compilation import pays_to_compile
 from codechoir.model.device import compute_device, compute_dtype, memory_full_told
 from codechoir.model.families import check_length, context_length
-from codechoir.model.moe import ROUTING_JSON, Composed, Routing, load_composed, open_composed
+from codechoir.model.moe import ROUTING_JSON, Composed, Routing, active_parameters, load_composed, open_composed
 from codechoir.model.routing_gap import recovered
 from codechoir.model.token_shards import LeftSequences
 
@@ -70,7 +71,7 @@ def tune(config: TuneConfig, inputs: TuneInputs, out: Path) -> Manifest:
     top_k = _top_k(composed, config)
     context = context_length(model_config(composed.dense_config, inputs.model))
     check_length("tune.sequence_length", config.sequence_length, context)
-    languages = [name for name in composed.experts if name != GENERALIST]
+    languages = _languages(composed)
     if inputs.left is None:
         texts = read_tune_texts(inputs.documents, languages, load_tokenizer(inputs.model), config)
     else:
@@ -104,6 +105,11 @@ def _open(model: Path) -> Composed:
     return open_composed(model)
 
 
+def _languages(composed: Composed) -> list[str]:
+    """The experts that have a language."""
+    return [name for name in composed.experts if name != GENERALIST]
+
+
 def _top_k(composed: Composed, config: TuneConfig) -> int:
     """Experts a token."""
     top_k = config.top_k or int(composed.checkpoint.config["num_experts_per_tok"])
@@ -120,7 +126,13 @@ def open_subject(composed: Composed, slices: Mapping[str, Slice], top_k: int, co
     specs = composed.checkpoint.specs()
     formats = {each.parameter: specs[name].dtype for name, each in slices.items()}
     parameters = dict(model.named_parameters())
-    return Subject(model, NextTokenLoss(model), {name: parameters[name] for name in formats}, formats, top_k)
+    moving = {name: parameters[name] for name in formats}
+    return Subject(model, NextTokenLoss(model), moving, formats, top_k, _is_compiled(composed, top_k, config))
+
+
+def _is_compiled(composed: Composed, top_k: int, config: TuneConfig) -> bool:
+    sequences = config.steps * config.sequences_per_language * len(_languages(composed))
+    return pays_to_compile(active_parameters(composed, Routing.TOKEN, top_k), sequences * config.sequence_length)
 
 
 def _controls(subject: Subject, outcome: Outcome, tuned: Mapping[str, Any], texts: TuneTexts) -> dict[str, Validation]:

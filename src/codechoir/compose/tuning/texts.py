@@ -37,7 +37,7 @@ class Sequences:
     def __len__(self) -> int:
         return len(self.tokens_NT)
 
-    def part(self, rows: slice) -> Self:
+    def part(self, rows: slice | torch.Tensor) -> Self:
         """Some of them."""
         return type(self)(self.tokens_NT[rows], None if self.positions_NT is None else self.positions_NT[rows])
 
@@ -82,9 +82,10 @@ class TuneTexts:
         """The languages, in the experts' order."""
         return tuple(self.training)
 
-    def batch(self, number: int) -> Sequences:
-        """The forward pass `number`: one sequence of each language, (languages, T); all are gone through in turn."""
-        rows = [each.part(slice(number % len(each), number % len(each) + 1)) for each in self.training.values()]
+    def batch(self, start: int, stop: int) -> Sequences:
+        """Sequences `start` to `stop` of each language, one language after the other; the first follows the last."""
+        rows_N = torch.arange(start, stop)
+        rows = [each.part(rows_N % len(each)) for each in self.training.values()]
         positions = [row.positions_NT for row in rows if row.positions_NT is not None]
         return Sequences(torch.cat([row.tokens_NT for row in rows]), torch.cat(positions) if positions else None)
 

@@ -42,13 +42,15 @@ def step_seconds(
     for block in Watch(subject.model).blocks:
         weight = block.router.weight.data
         weight.copy_(torch.randn(weight.shape, generator=generator))
-    passes = min(_PASSES, config.sequences_per_language)
+    tried = min(_PASSES * config.sequences_per_forward, config.sequences_per_language)
     short = {"sequences_per_language": 1, "sequence_length": min(_SHORT, config.sequence_length)}
+    if subject.compiled:  # for one shape
+        short = {"sequences_per_language": min(config.sequences_per_forward, config.sequences_per_language)}
     seconds = 0.0
-    for changes in (short, {"sequences_per_language": passes}):
+    for changes in (short, {"sequences_per_language": tried}):
         timed = config.model_copy(update={"steps": 1, "checkpoint_seconds": _NEVER} | changes)
         seconds = _timed(subject, timed, languages, scratch / "tuned")
-    return seconds * config.sequences_per_language / passes
+    return seconds * config.sequences_per_language / tried
 
 
 def _timed(subject: Subject, config: TuneConfig, languages: Sequence[str], folder: Path) -> float:
