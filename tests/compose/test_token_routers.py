@@ -7,6 +7,7 @@ from codechoir.compose.plan import plan
 from codechoir.compose.token_routers import TEMPERATURES, ExpertStates, fit_token_routers
 from codechoir.compose.weights import Weights
 from codechoir.model.checkpoint import load_model
+from codechoir.model.device import compute_device
 
 LANGUAGES = ("python", "java", "cpp")
 
@@ -80,7 +81,7 @@ def test_the_temperature_is_the_likeliest_on_the_calibration_text(routers, state
 
 
 def test_how_texts_are_batched_and_ordered_does_not_matter(routers, expert_states, compose_config, monkeypatch):
-    monkeypatch.setattr(token_routers, "_TOKENS_AT_ONCE", 50)
+    monkeypatch.setitem(token_routers._TOKENS_AT_ONCE, compute_device().type, 50)
     turned = {name: tokens.flip(0) for name, tokens in reversed(FIT.items())}
     again = fit_token_routers(expert_states, LANGUAGES, turned, CALIBRATION, compose_config)
     for one, other in zip(routers.weights, again.weights, strict=True):

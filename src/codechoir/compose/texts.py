@@ -56,10 +56,9 @@ def check_lengths(config: ComposeConfig, context: int | None, *, is_fitted: bool
 
 
 def first_tokens(texts: list[Text], tokenizer: Any, prefix_tokens: int) -> list[torch.Tensor]:
-    """Each document's first tokens, so many and more; documents without a token are left out."""
-    characters = 16 * prefix_tokens  # enough for nearly all
+    """Each document's first tokens, at most so many; documents without a token are left out."""
     encoder = TextEncoder(tokenizer)
-    ids = [encoder.encode(text.content[:characters]) for text in texts]
+    ids = [encoder.encode_start(text.content, prefix_tokens)[0] for text in texts]
     return [torch.tensor(document) for document in ids if document]
 
 

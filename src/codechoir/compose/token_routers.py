@@ -23,7 +23,7 @@ from codechoir.console import Progress
 from codechoir.model.device import compute_device
 
 TEMPERATURES = tuple(2.0 ** (power / 2) for power in range(-12, 3))
-_TOKENS_AT_ONCE = 8192  # a forward pass reads all weights, so it should be long
+_TOKENS_AT_ONCE = {"cpu": 2**13, "cuda": 2**15}  # a forward pass reads all weights, so it should be long
 
 Use = Callable[[int, torch.Tensor], None]  # position among the layers with experts, float32 states (N, D)
 States = Callable[[str, torch.Tensor, Use], None]  # language, tokens (N, T), what to do with the states
@@ -84,8 +84,9 @@ def calibrate(
     states: States, experts: Sequence[str], weights: Sequence[torch.Tensor], sequences: Mapping[str, torch.Tensor]
 ) -> Calibration:
     """Finds each layer's likeliest temperature, and how often the right expert has the largest score."""
-    losses = torch.zeros(len(weights), len(TEMPERATURES))
-    right = {name: torch.zeros(len(weights)) for name in sequences}
+    device = compute_device()
+    losses = torch.zeros(len(weights), len(TEMPERATURES), device=device)
+    right = {name: torch.zeros(len(weights), device=device) for name in sequences}
     with _progress("calibrate token routers", sequences) as bar:
         for expert, name in enumerate(experts):
             if name not in sequences:
@@ -95,14 +96,14 @@ def calibrate(
                 logits_NE = x_ND @ weights[layer].to(x_ND.device).T
                 label_N = torch.full((len(x_ND),), expert, device=x_ND.device)
                 for index, temperature in enumerate(TEMPERATURES):
-                    loss = functional.cross_entropy(logits_NE / temperature, label_N, reduction="sum")
-                    losses[layer, index] += float(loss)
-                right[name][layer] += int((logits_NE.argmax(dim=-1) == expert).sum())
+                    losses[layer, index] += functional.cross_entropy(logits_NE / temperature, label_N, reduction="sum")
+                right[name][layer] += (logits_NE.argmax(dim=-1) == expert).sum()
 
             for tokens_NT in in_batches(sequences[name]):
                 states(name, tokens_NT, use)
                 bar.advance(tokens_NT.numel())
     total = sum(tokens.numel() for tokens in sequences.values())
+    losses, right = losses.cpu(), {name: counts.cpu() for name, counts in right.items()}
     return Calibration(
         tuple(TEMPERATURES[int(row.argmin())] for row in losses),
         tuple(round(float(count) / total, 4) for count in sum(right.values(), torch.zeros(len(weights)))),
@@ -120,7 +121,8 @@ def cooled(weights: Sequence[torch.Tensor], temperatures: Sequence[float]) -> tu
 
 def in_batches(tokens_NT: torch.Tensor) -> Sequence[torch.Tensor]:
     """The sequences in batches of as many tokens as a pass should have."""
-    batches: Sequence[torch.Tensor] = torch.split(tokens_NT, max(1, _TOKENS_AT_ONCE // tokens_NT.shape[1]))
+    size = max(1, _TOKENS_AT_ONCE[compute_device().type] // tokens_NT.shape[1])
+    batches: Sequence[torch.Tensor] = torch.split(tokens_NT, size)
     return batches
 
 

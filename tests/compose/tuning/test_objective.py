@@ -63,15 +63,15 @@ def test_z_loss_is_the_formula() -> None:
 def test_the_switch_loss_of_a_layer_is_mixtrals(seed: int, top_k: int, num_tokens: int) -> None:
     logits = random(num_tokens, 4, seed=seed).float()
     chosen = torch.softmax(logits, dim=-1).topk(top_k, dim=-1).indices
-    torch.testing.assert_close(switch_loss(logits, chosen), load_balancing_loss_func((logits,), 4, top_k))
+    torch.testing.assert_close(switch_loss(logits[None], chosen[None]), load_balancing_loss_func((logits,), 4, top_k))
 
 
 def test_an_even_load_has_the_least_switch_loss() -> None:
     """Eq. 4's minimum is 1 for one expert a token; all tokens to one expert give E."""
     even = functional.one_hot(torch.arange(8) % 4, 4).float() * 50
-    assert float(switch_loss(even, even.argmax(dim=-1, keepdim=True))) == pytest.approx(1)
+    assert float(switch_loss(even[None], even.argmax(dim=-1, keepdim=True)[None])) == pytest.approx(1)
     one = functional.one_hot(torch.zeros(8, dtype=torch.long), 4).float() * 50
-    assert float(switch_loss(one, one.argmax(dim=-1, keepdim=True))) == pytest.approx(4)
+    assert float(switch_loss(one[None], one.argmax(dim=-1, keepdim=True)[None])) == pytest.approx(4)
 
 
 def test_the_bias_moves_against_the_load() -> None:

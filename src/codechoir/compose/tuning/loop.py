@@ -151,12 +151,11 @@ class Loop:
                 logits_BTV, targets_BT = self._model(**batch.told(self._model)).logits, batch.targets()
                 entropy = cross_entropy(logits_BTV, targets_BT)
                 total = entropy + weight * divergence(teacher_BTV, logits_BTV, targets_BT)
-        routers = list(zip(self._watch.logits, self._watch.chosen, strict=True))
         if config.z_loss:
-            total = total + config.z_loss * sum(z_loss(logits) for logits, _ in routers) / len(routers)
+            total = total + config.z_loss * z_loss(torch.stack(self._watch.logits))
         if config.balance == "switch":
-            balance = sum((switch_loss(*each) for each in routers), torch.zeros((), device=total.device))
-            total = total + config.balance_weight * balance / len(routers)
+            balance = switch_loss(torch.stack(self._watch.logits), torch.stack(self._watch.chosen))
+            total = total + config.balance_weight * balance
         return entropy, total
 
     @torch.no_grad()

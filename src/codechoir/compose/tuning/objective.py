@@ -1,6 +1,6 @@
 """What tuning minimises, as functions of logits. Knows no models, files or steps.
 
-Shapes: B sequences, T tokens, N = B x T, V vocabulary, E experts, K experts a token.
+Shapes: B sequences, T tokens, N = B x T, V vocabulary, L layers, E experts, K experts a token.
 """
 
 from __future__ import annotations
@@ -30,20 +30,22 @@ def divergence(teacher_BTV: torch.Tensor, student_BTV: torch.Tensor, targets_BT:
     return total / has_next_BT.sum()
 
 
-def z_loss(logits_NE: torch.Tensor) -> torch.Tensor:
+def z_loss(logits_LNE: torch.Tensor) -> torch.Tensor:
     """The mean squared log of the softmax's denominator, which keeps router logits small (arXiv 2202.08906, eq. 5)."""
-    return torch.logsumexp(logits_NE.float(), dim=-1).square().mean()
+    return torch.logsumexp(logits_LNE.float(), dim=-1).square().mean()
 
 
-def switch_loss(logits_NE: torch.Tensor, chosen_NK: torch.Tensor) -> torch.Tensor:
+def switch_loss(logits_LNE: torch.Tensor, chosen_LNK: torch.Tensor) -> torch.Tensor:
     """E times the sum over experts of the share of tokens times the mean probability (arXiv 2101.03961, eq. 4).
 
-    With more experts a token the shares sum to K, as in transformers' Mixtral. An even load gives K.
+    The mean over layers. With more experts a token the shares sum to K, as in transformers' Mixtral. An even load gives
+    K.
     """
-    num_experts = logits_NE.shape[-1]
-    share_E = torch.bincount(chosen_NK.flatten(), minlength=num_experts) / len(chosen_NK)
-    mean_E = torch.softmax(logits_NE.float(), dim=-1).mean(dim=0)
-    return num_experts * (share_E * mean_E).sum()
+    _, num_tokens, num_experts = logits_LNE.shape
+    numbers_E = torch.arange(num_experts, device=chosen_LNK.device)
+    share_LE = (chosen_LNK[..., None] == numbers_E).sum(dim=(1, 2)) / num_tokens
+    mean_LE = torch.softmax(logits_LNE.float(), dim=-1).mean(dim=1)
+    return num_experts * (share_LE * mean_LE).sum(dim=-1).mean()
 
 
 def moved_bias(bias_LE: torch.Tensor, counts_LE: torch.Tensor, step: float) -> torch.Tensor:
