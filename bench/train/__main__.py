@@ -20,7 +20,7 @@ from typing import Any
 from bench.compose.measure import measure
 from bench.kept import Kept
 from bench.pages import command_given, machine, page_parser, run_program, write_page
-from bench.train.report import OURS, OURS_ALL, PEER, PEER_ALL, page, speed
+from bench.train.report import OURS, OURS_ALL, PEER, PEER_ALL, page, speed, versions
 
 CONTESTANTS = {
     OURS: ("ours", "feed-forward", False),
@@ -74,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.rounds:
         more = {part: replace(each, rounds=options.rounds) for part, each in sizes.items() if part not in LARGE}
         sizes = sizes | more
-    text = page(command_given("train"), options.quick, _parts(work, sizes, options))
+    text = page(options.quick, _parts(work, sizes, options))
     write_page(text, options.out)
     return 0
 
@@ -93,7 +93,8 @@ def _parts(work: Path, sizes: dict[str, Sizes], options: argparse.Namespace) -> 
                 if part in LARGE
                 else {dtype: _rounds(work, sizes[part], part, dtype) for dtype in _formats(part)}
             )
-            found[part] = kept.write(part, told, {"device": device, "machine": machine(), "found": measured})
+            where = {"device": device, "told": f"`{command_given('train')}`. {machine()} {versions()}."}
+            found[part] = kept.write(part, told, where | {"found": measured})
     return found
 
 

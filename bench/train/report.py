@@ -16,13 +16,13 @@ MIN_UTILISATION = {"135m": 0.25, "1.3b": 0.4}
 PACKAGES = ("codechoir", "torch", "transformers", "accelerate")
 
 
-def page(command: str, is_quick: bool, parts: Mapping[str, Any]) -> str:
-    """The whole page of what `__main__` kept of each part: its device, its machine and its figures."""
+def page(is_quick: bool, parts: Mapping[str, Any]) -> str:
+    """The whole page of what `__main__` kept of each part: its device, command, machine and figures."""
     told = [
         "# Training beside transformers' Trainer",
-        f"Made by `{command}`. Same model, sequences and optimiser; a process each, interleaved. Medians over rounds "
-        "of the median step. On a CPU, memory is the process's largest resident set, imports included; on a GPU, the "
-        "most that torch had allocated there.",
+        "Each part was made by the command beside it. Same model, sequences and optimiser; a process each, "
+        "interleaved. Medians over rounds of the median step. On a CPU, memory is the process's largest resident set, "
+        "imports included; on a GPU, the most that torch had allocated there.",
     ]
     if is_quick:
         told.append("A QUICK RUN on a toy model: the figures mean nothing.")
@@ -33,7 +33,12 @@ def page(command: str, is_quick: bool, parts: Mapping[str, Any]) -> str:
         "## Model FLOPs utilisation",
         *_utilisation({shape: parts[shape] for shape in MIN_UTILISATION if shape in parts}),
     ]
-    return "\n\n".join([*told, "## Versions", "\n".join(f"- {name} {version(name)}" for name in PACKAGES)]) + "\n"
+    return "\n\n".join(told) + "\n"
+
+
+def versions() -> str:
+    """Of what the speed here hangs on."""
+    return ", ".join(f"{name} {version(name)}" for name in PACKAGES)
 
 
 def speed(runs: Sequence[Mapping[str, Any]]) -> float:
@@ -56,7 +61,7 @@ def _table(part: Mapping[str, Any], dtype: str, runs: Mapping[str, Any]) -> list
     rounds = len(runs[OURS])
     return [
         f"## On {part['device']}, {dtype}",
-        f"{part['machine']} {rounds} round{'s' if rounds > 1 else ''}.",
+        f"{part['told']} {rounds} round{'s' if rounds > 1 else ''}.",
         table(("contestant", "tokens/s", "peak memory, MiB"), rows),
         "\n".join(targets),
     ]
@@ -65,8 +70,10 @@ def _table(part: Mapping[str, Any], dtype: str, runs: Mapping[str, Any]) -> list
 def _utilisation(parts: Mapping[str, Any]) -> list[str]:
     if not parts:
         return ["There was no GPU here, so nothing was measured."]
-    rows = []
+    rows: list[tuple[str, ...]] = []
+    machines: dict[str, list[str]] = {}
     for shape, part in parts.items():
+        machines.setdefault(part["told"], []).append(shape)
         each, target = part["found"], MIN_UTILISATION[shape]
         verdict = f"{target:.0%}: {met(each['share'] >= target)}"
         figures = (f"{each['speed']:,.0f}", f"{each['share']:.1%}", verdict, f"{each['peak_mib']:,.0f}")
@@ -76,4 +83,5 @@ def _utilisation(parts: Mapping[str, Any]) -> list[str]:
         "maker states. Two operations a weight forward, two for the states' gradients, two for those of the weights "
         "that move.",
         table(("shape", "device", "tokens/s", "of the peak", "asked for", "peak memory, MiB"), rows),
+        *(f"{', '.join(shapes)}: {told}" for told, shapes in machines.items()),
     ]
