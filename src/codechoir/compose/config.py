@@ -72,7 +72,10 @@ class TuneConfig(OptimiserConfig):
     steps: int = Field(200, ge=1, description="optimiser steps")
     sequences_per_language: int = Field(2, ge=1, description="sequences of each language in a step")
     sequences_per_forward: int = Field(
-        1, ge=1, description="sequences of each language in a forward pass, at most; bounds memory"
+        1,
+        ge=1,
+        description="sequences of each language in a forward pass, at most; bounds memory; the switch balance is over "
+        "these",
     )
     sequence_length: int = Field(256, ge=8, description="tokens in a sequence; bounds memory")
     distillation: float | None = Field(
