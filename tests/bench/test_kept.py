@@ -26,7 +26,7 @@ def trained(num_rounds: int) -> dict[str, Any]:
     """A hundred tokens a second for all."""
     run = {"seconds": [2.0], "step_tokens": 200, "gpu_mib": None, "peak_mib": 10}
     runs = {name: [run] * num_rounds for name in train.CONTESTANTS}
-    return {"device": "the CPU", "machine": "A machine.", "found": {"float32": runs}}
+    return {"device": "the CPU", "told": "A machine.", "found": {"float32": runs}}
 
 
 @pytest.mark.parametrize("name", ["cpu.json", "quick-cpu.json"])
@@ -45,12 +45,12 @@ def test_training_measured_in_other_rounds_is_told_with_its_own(tmp_path: Path) 
 
 
 def test_utilisation_is_taken_up_by_its_own_shapes_sizes(tmp_path: Path) -> None:
-    found = {"device": "H100", "machine": "", "found": {"speed": 12345.0, "share": 0.5, "peak_mib": 10}}
+    found = {"device": "H100", "told": "An H100.", "found": {"speed": 12345.0, "share": 0.5, "peak_mib": 10}}
     for shape in train.LARGE:
         kept = {"sizes": asdict(train.FULL["1.3b"]), **found}
         (tmp_path / f"{shape}.json").write_text(json.dumps(kept), encoding="utf-8")
     told = resumed(train.main, tmp_path, "--only")
-    assert "| 1.3b | H100 | 12,345 |" in told and "| 135m |" not in told
+    assert "| 1.3b | H100 | 12,345 |" in told and "\n1.3b: An H100." in told and "| 135m |" not in told
 
 
 def test_serving_takes_up_a_part_of_its_sizes(tmp_path: Path) -> None:

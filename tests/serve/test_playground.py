@@ -16,6 +16,7 @@ import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from selenium.webdriver import ActionChains, Chrome, ChromeOptions, ChromeServic
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import WebDriverWait
 
+from codechoir.model.batching import RunningBatch
 from codechoir.model.checkpoint import load_tokenizer, open_checkpoint, write_checkpoint
 from codechoir.model.infilling_tokens import with_infilling_tokens
 from codechoir.serve.config import ServeConfig
@@ -580,8 +582,17 @@ def test_the_curl_command_asks_the_same(page: Page) -> None:
 
 
 def test_a_server_with_keys_is_asked_with_one_and_a_full_one_says_so(
-    browser: Chrome, composed: Path, tmp_path: Path
+    browser: Chrome, composed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    goes_on, step, steps = threading.Event(), RunningBatch.step, count(1)
+
+    def waiting(batch: RunningBatch) -> Any:
+        """The first answer is begun, and lasts until it is let go on."""
+        if next(steps) > NUM_TOKENS:
+            goes_on.wait(timeout=60)
+        return step(batch)
+
+    monkeypatch.setattr(RunningBatch, "step", waiting)
     keys = tmp_path / "keys"
     keys.write_text(KEY)
     keys.chmod(0o600)
@@ -597,15 +608,18 @@ def test_a_server_with_keys_is_asked_with_one_and_a_full_one_says_so(
         assert not page.one("#key-form").is_displayed() and not page.one("#problem").is_displayed()
         assert page.js("return Object.values(sessionStorage)") == [KEY]
         assert KEY not in page.js("return JSON.stringify(localStorage) + document.cookie + document.body.innerHTML")
-        body = {"model": "choir/java", "prompt": CODE, "max_tokens": 2000, "stream": True}
+        body = {"model": "choir/java", "prompt": CODE, "max_tokens": 2000, "temperature": 0, "stream": True}
         headers = {"Content-Type": "application/json", "Authorization": f"Bearer {KEY}"}
         other = urllib.request.Request(f"{address}/v1/completions", json.dumps(body).encode(), headers)
         with urllib.request.urlopen(other) as held:
             held.readline()  # the server's one place is taken
-            page.write(CODE)
-            page.complete()
-            problem = page.one(".pane .problem")
-            assert "The server is busy" in problem.text and "Try again in" in problem.text
+            try:
+                page.write(CODE)
+                page.complete()
+                problem = page.one(".pane .problem")
+                assert "The server is busy" in problem.text and "Try again in" in problem.text
+            finally:
+                goes_on.set()
 
         def answered() -> bool:
             if (problem := page.one(".pane .problem")).is_displayed():
