@@ -271,7 +271,8 @@ def test_layers_are_compiled_once_and_compute_the_same() -> None:
         parameter.requires_grad = ".mlp." in name
     module = PackedLoss(model.train())
     expected = loss_and_gradients(module)
-    accelerate(model, model.model.layers, compiled=True)
+    for _ in range(2):  # again changes nothing
+        accelerate(model, model.model.layers, compiled=True)
     counters.clear()
     torch.testing.assert_close(loss_and_gradients(module), expected, rtol=1e-4, atol=1e-5)
     assert counters["stats"]["unique_graphs"] == 2  # the first layer's input needs no gradient

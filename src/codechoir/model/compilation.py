@@ -5,7 +5,7 @@ The environment variable TORCH_COMPILE_DISABLE=1 keeps torch from compiling.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import cache
 from typing import Any
 
@@ -36,7 +36,8 @@ def compile_forward(modules: Iterable[nn.Module], device: torch.device) -> None:
     # Each shape and way has a graph; past torch's own limit of 8 for all branches modules would run uncompiled.
     torch._dynamo.config.recompile_limit = max(_MAX_GRAPHS, torch._dynamo.config.recompile_limit)
     for module in modules:
-        module.forward = _either(torch.compile(module.forward, dynamic=False), module.forward)
+        if not isinstance(module.forward, _Compiled):  # a trial's second loop over a model
+            module.forward = _Compiled(module.forward)
 
 
 @cache
@@ -51,8 +52,11 @@ def _can_compile(device: str) -> bool:
     return True
 
 
-def _either(compiled: Any, forward: Any) -> Any:
-    def either(*arguments: Any, **named: Any) -> Any:
-        return (compiled if torch.is_grad_enabled() else forward)(*arguments, **named)
+class _Compiled:
+    """A forward pass, compiled where gradients are wanted."""
 
-    return either
+    def __init__(self, forward: Callable[..., Any]) -> None:
+        self._plain, self._compiled = forward, torch.compile(forward, dynamic=False)
+
+    def __call__(self, *arguments: Any, **named: Any) -> Any:
+        return (self._compiled if torch.is_grad_enabled() else self._plain)(*arguments, **named)
