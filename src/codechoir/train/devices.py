@@ -6,6 +6,7 @@ says so in the environment. Knows no data and no optimiser.
 
 from __future__ import annotations
 
+import atexit
 import os
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -79,6 +80,8 @@ def join_devices(device: torch.device | None = None) -> Devices:
         torch.cuda.set_device(device)
     if not distributed.is_initialized():
         distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        if device.type == "cpu":  # gloo's threads would now and then abort a process that ends without this
+            atexit.register(distributed.destroy_process_group)
     return Devices(distributed.get_rank(), count, device)
 
 
