@@ -17,6 +17,7 @@ from codechoir.recipe import Recipe
 _TRUNKS = {"from the base": 0.0, "trunk 1/4": 0.25, "trunk 1/2": 0.5, "trunk 3/4": 0.75}
 DRAWN_TOGETHER = {"compose.own_share": 0.75}  # a quarter of each expert is the average of all
 DRAWN_FOR_TUNING = {"compose.own_share": 0.25}
+OWN_RATE = 0.1
 _TUNED_TRUNK, _TUNED_SHARE = 0.25, 0.5  # of S, that the trunk reads and that is left for tuning the whole
 _SCORED = "universal, trunk, moe-oracle, moe-prompt, moe-token-top1, moe-token-top2, moe-uniform, soup"
 
@@ -79,9 +80,11 @@ def arms(recipe: Recipe) -> list[Arm]:
         "generate.infilling_documents": recipe.generate.infilling_documents or 100,
     }
     left = num_steps * per_step
-    tuned_ways: tuple[tuple[str, dict[str, object], dict[str, float]], ...] = (
-        ("tuned whole", split(_TUNED_TRUNK, left), DRAWN_FOR_TUNING),
-        ("upcycled", split(1 - left / total, left), {}),  # its experts read nothing before
+    copies = split(1 - left / total, left)  # experts that have read nothing before
+    tuned_ways: tuple[tuple[str, dict[str, object], dict[str, float], float | None], ...] = (
+        ("tuned whole", split(_TUNED_TRUNK, left), DRAWN_FOR_TUNING, None),
+        ("upcycled", copies, {}, None),
+        ("upcycled, in common", copies, {}, OWN_RATE),
     )
     return [
         *(
@@ -91,8 +94,12 @@ def arms(recipe: Recipe) -> list[Arm]:
         ),
         Arm("low rank", split(0.5) | {"train.branches_trainable": "lora"}, scored),
         *(
-            Arm(f"{name}, top-{top_k}", read, tuned_scored | drawn | {"tune": json.dumps(tuned | {"top_k": top_k})})
-            for name, read, drawn in tuned_ways
+            Arm(
+                f"{name}, top-{top_k}",
+                read,
+                tuned_scored | drawn | {"tune": json.dumps(tuned | {"top_k": top_k, "own_rate": own_rate})},
+            )
+            for name, read, drawn, own_rate in tuned_ways
             for top_k in ((1, 2) if num_steps else ())
         ),
         Arm("infilling, drawn together", split(0.25) | {"train.infilling_rate": 0.5}, scored | infilled),

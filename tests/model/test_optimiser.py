@@ -106,14 +106,42 @@ def test_updates_too_small_for_bfloat16_add_up() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_a_saved_state_goes_on_bit_for_bit(tmp_path: Path, dtype: torch.dtype) -> None:
+@pytest.mark.parametrize("own_rate", [0.0, 0.3])
+def test_packed_rows_are_sums_that_torch_differentiates(dtype: torch.dtype, own_rate: float) -> None:
+    """The sum written out: torch's AdamW on its two parts, by the gradients that autograd gives them."""
+    ours = parameters(dtype)
+    optimiser = MasterAdamW(ours, CONFIG, packed=["one"], own_rate=own_rate)
+    start = ours["one"].detach().clone().float()
+    common = nn.Parameter(start.mean(dim=0))
+    own, two = nn.Parameter(start - common.detach()), nn.Parameter(ours["two"].detach().clone().float())
+    groups = [{"params": [common, two]}, {"params": [own]}]
+    reference = torch.optim.AdamW(groups, betas=(0.8, 0.9), weight_decay=0.1, foreach=False)
+    for number in range(5):
+        step(optimiser, ours, number)
+        given = {name: gradient.to(dtype).float() for name, gradient in gradients(number).items()}
+        scale = min(1.0, 1.5 / (float(torch.cat([each.flatten() for each in given.values()]).norm()) + 1e-6))
+        reference.zero_grad()
+        (((common + own) * given["one"]).sum() + (two * given["two"]).sum()).mul(scale).backward()
+        for group, rate in zip(reference.param_groups, (0.01, 0.01 * own_rate), strict=True):
+            group["lr"] = rate
+        reference.step()
+        tolerance = 1e-6 if dtype == torch.float32 else 2**-8  # of bfloat16, rounding to the other side
+        for name, expected in (("one", common + own), ("two", two)):
+            torch.testing.assert_close(ours[name].float(), expected, rtol=tolerance, atol=1e-6)
+    moved = (common.detach() - start.mean(dim=0)).abs().max()
+    assert moved > 0.01 and torch.equal(own, start - start.mean(dim=0)) == (own_rate == 0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("packed", [(), ("one",)])
+def test_a_saved_state_goes_on_bit_for_bit(tmp_path: Path, dtype: torch.dtype, packed: tuple[str, ...]) -> None:
     model, file = parameters(dtype), tmp_path / "resume.safetensors"
-    optimiser = MasterAdamW(model, CONFIG)
+    optimiser = MasterAdamW(model, CONFIG, packed=packed, own_rate=0.3)
     for number in range(3):
         step(optimiser, model, number)
     optimiser.save(file, {"losses": [1.5, 0.25], "seconds": 2.0})
     resumed = parameters(dtype)
-    other = MasterAdamW(resumed, CONFIG)
+    other = MasterAdamW(resumed, CONFIG, packed=packed, own_rate=0.3)
     assert other.load(file) == {"losses": [1.5, 0.25], "seconds": 2.0}
     for number in range(3, 6):
         for each, state in ((optimiser, model), (other, resumed)):

@@ -9,11 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from torch import nn
 
 from codechoir.compose.config import TuneConfig
 from codechoir.documents import read_parquet
 from codechoir.errors import InputError
 from codechoir.model.config import HubBase
+from codechoir.model.optimiser import MasterAdamW
 from codechoir.planning import curate_trial, model_trial, trial
 from codechoir.planning.curate_trial import sample_texts, try_curate
 from codechoir.planning.memory import free_memory, peak_memory, total_memory
@@ -95,7 +98,7 @@ def test_the_models_are_tried(small: Recipe, tmp_path: Path, random_base: Path) 
     assert tried.tokenize_rate > 0 and tried.branch_bytes > 2 * tried.feed_forward
 
 
-@pytest.mark.parametrize("settings", [{"what": "whole", "top_k": 1, "sequences_per_language": 3}, {}])
+@pytest.mark.parametrize("settings", [{"what": "whole", "top_k": 1, "sequences_per_language": 3, "own_rate": 0.1}, {}])
 def test_tuning_is_tried(small: Recipe, tmp_path: Path, random_base: Path, settings: dict[str, Any]) -> None:
     tune = TuneConfig(sequence_length=128, validation_sequences=900, **settings)
     recipe = small.model_copy(update={"tune": tune, "compose": small.compose.model_copy(update={"generalist": True})})
@@ -108,6 +111,21 @@ def test_tuning_is_tried(small: Recipe, tmp_path: Path, random_base: Path, setti
     assert (config.get("num_local_experts") or config["num_experts"]) == 3  # the real thing, the generalist with it
     held = sum(path.stat().st_size for path in (tmp_path / "composed").glob("*.safetensors"))
     assert model_trial.tuned_bytes(recipe, TuneConfig(), sizes.parameters, sizes.feed_forward, 4) < 2.2 * held
+
+
+def test_memory_of_a_part_in_common(small: Recipe) -> None:
+    """Two experts of 100 of a model's 150 numbers: the optimiser's own tensors, counted."""
+    experts = {"packed": nn.Parameter(torch.ones(2, 100))}
+    for own_rate in (None, 0.1):
+        config = TuneConfig(what="whole", own_rate=own_rate)
+        optimiser = MasterAdamW(experts, config, packed=[] if own_rate is None else ["packed"])
+        experts["packed"].grad = torch.ones(2, 100)
+        optimiser.step(0.1)
+        state = {name: each.numel() for name, each in optimiser.state() if not name.startswith("step")}
+        masters = sum(count for name, count in state.items() if name.startswith("master."))
+        numbers = 250 + 200 + sum(state.values()) - (masters if own_rate is None else 0)  # weights, gradients, state
+        gradients = 0 if own_rate is None else 100  # of the part in common, summed
+        assert model_trial.tuned_bytes(small, config, 150, 100, 4) == 4 * (numbers + gradients)
 
 
 def test_why_tuning_was_not_tried(

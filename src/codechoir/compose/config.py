@@ -69,6 +69,13 @@ class TuneConfig(OptimiserConfig):
         description="peak learning rate of AdamW; published for routers: 1e-4 over 1000 steps from a closed-form fit "
         "(DUME), 2e-3 from other beginnings (FlexOlmo)",
     )
+    own_rate: float | None = Field(
+        None,
+        ge=0,
+        description="with whole: an expert is the sum of a part that all have in common, which learns from every token "
+        "at the learning rate, and of its own, which learns from its tokens at so much of that rate; null: nothing is "
+        "in common",
+    )
     steps: int = Field(200, ge=1, description="optimiser steps")
     sequences_per_language: int = Field(2, ge=1, description="sequences of each language in a step")
     sequences_per_forward: int = Field(
@@ -104,7 +111,9 @@ class TuneConfig(OptimiserConfig):
         return self.distillation if self.distillation is not None else float(self.what == "routers")
 
     @model_validator(mode="after")
-    def _teachers_are_frozen(self) -> Self:
+    def _fits_what_moves(self) -> Self:
         if self.what == "whole" and self.distillation:
             raise ValueError("distillation needs frozen experts: what=routers, or distillation=0")
+        if self.what == "routers" and self.own_rate is not None:
+            raise ValueError("own_rate needs experts that move: what=whole, or own_rate=null")
         return self

@@ -53,6 +53,7 @@ __all__ = [
     "composed_config",
     "copy_modelling_files",
     "dense_from_tensors",
+    "is_router",
     "load_composed",
     "mixtral_prefix",
     "open_composed",
@@ -62,6 +63,7 @@ __all__ = [
 
 MoeForCausalLM = CodechoirMoeForCausalLM
 MODEL_TYPE = CodechoirMoeConfig.model_type
+_ROUTER = "router.weight"
 _MIXTRAL = {"gate": "w1", "down": "w2", "up": "w3"}
 
 AutoConfig.register(MODEL_TYPE, CodechoirMoeConfig, exist_ok=True)
@@ -183,7 +185,12 @@ def packed_parts(family: Family, layer: int) -> dict[str, tuple[str, ...]]:
 
 def router_name(family: Family, layer: int) -> str:
     """The name of a layer's token router in a `codechoir_moe` checkpoint."""
-    return f"{family.feed_forward_prefix(layer)}router.weight"
+    return f"{family.feed_forward_prefix(layer)}{_ROUTER}"
+
+
+def is_router(name: str) -> bool:
+    """Whether a weight of a `codechoir_moe` checkpoint is a token router."""
+    return name.endswith(_ROUTER)
 
 
 def mixtral_prefix(layer: int) -> str:

@@ -3,13 +3,16 @@
 Where the model computes in bfloat16, updates are summed in float32 copies of the trained weights and the model's own
 weights are their roundings; float32 weights are their own masters. Weights may be sharded over processes (DTensor):
 each holds its part of masters and moments, and the state that goes in and out is whole.
+
+Rows of a packed weight, such as a layer's experts, may have a part in common: each row is the sum of that part, which
+learns from all rows' gradients, and of one of its own. What a few gradients reach then moves with all the others.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,29 +25,51 @@ from codechoir.model.checkpoint import load_tensors, open_weights, save_tensors
 from codechoir.model.config import OptimiserConfig, share_of
 
 MASTER = "master."  # prefix of the masters among the state's tensors
+_COMMON = "common."  # prefix of a packed weight's name: the part that its rows have in common
 _MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 _CHUNK_BYTES = 2**27  # float32 gradients of bfloat16 weights that exist at a time
 
 
 class MasterAdamW:
-    """AdamW over the named parameters of a model; the parameters themselves may be bfloat16."""
+    """AdamW over the named parameters of a model; the parameters themselves may be bfloat16.
 
-    def __init__(self, parameters: Mapping[str, nn.Parameter], config: OptimiserConfig) -> None:
+    The rows of those that `packed` names have a part in common, at first their mean, which moves at the learning rate
+    by the sum of the rows' gradients; what is each row's own, at first its difference, moves at `own_rate` of it.
+    """
+
+    def __init__(
+        self,
+        parameters: Mapping[str, nn.Parameter],
+        config: OptimiserConfig,
+        *,
+        packed: Collection[str] = (),
+        own_rate: float = 1.0,
+    ) -> None:
         self._parameters = dict(parameters)
-        self._masters = {
-            name: nn.Parameter(parameter.detach().to(torch.float32)) for name, parameter in parameters.items()
-        }
         self._clip_norm = config.clip_norm
-        self._chunks = {
-            names: torch.optim.AdamW(
-                [self._masters[name] for name in names],
+        self._masters: dict[str, nn.Parameter] = {}
+        for name, parameter in parameters.items():
+            master = parameter.detach().to(torch.float32)
+            if name in packed:
+                common = master.mean(dim=0)
+                self._masters[_COMMON + name] = nn.Parameter(common)
+                master = master - common
+            self._masters[name] = nn.Parameter(master)
+        self._chunks = {}
+        for names in _chunked({name: self._masters[name] for name in parameters}):
+            owned, plain = [name for name in names if name in packed], [name for name in names if name not in packed]
+            plain += [_COMMON + name for name in owned]
+            self._chunks[names] = torch.optim.AdamW(
+                [
+                    {"params": [self._masters[key] for key in keys], "rate": rate}
+                    for keys, rate in ((plain, 1.0), (owned, own_rate))
+                    if keys
+                ],
                 lr=config.learning_rate,
                 betas=(config.beta1, config.beta2),
                 weight_decay=config.weight_decay,
                 fused=True,
             )
-            for names in _chunked(self._masters)
-        }
 
     def step(self, learning_rate: float) -> float:
         """One update from the parameters' gradients, which are then cleared. Returns their norm before clipping.
@@ -57,7 +82,8 @@ class MasterAdamW:
             return norm
         scale = self._clip_norm / (norm + 1e-6)  # as torch's clip_grad_norm_
         for names, adamw in self._chunks.items():
-            adamw.param_groups[0]["lr"] = learning_rate
+            for group in adamw.param_groups:
+                group["lr"] = learning_rate * group["rate"]
             for name in names:
                 parameter, master = self._parameters[name], self._masters[name]
                 assert parameter.grad is not None, name
@@ -65,6 +91,8 @@ class MasterAdamW:
                 parameter.grad = None
                 if scale < 1:
                     master.grad.mul_(scale)
+                if (common := self._masters.get(_COMMON + name)) is not None:
+                    common.grad = master.grad.sum(dim=0)
             adamw.step()
             adamw.zero_grad()
             self._round(names)
@@ -90,19 +118,19 @@ class MasterAdamW:
         """Masters and moments, one whole tensor at a time. All processes must ask together."""
         yield from self.masters()
         for names, adamw in self._chunks.items():
-            for name in names:
+            for name in self._with_common(names):
                 for kind, value in adamw.state[self._masters[name]].items():
                     yield f"{kind}.{name}", _whole(value)
 
     def masters(self) -> Iterator[tuple[str, torch.Tensor]]:
-        """The masters alone, as `state` names them."""
+        """The masters alone, as `state` names them; of packed rows, what is their own and what is common apart."""
         for name, master in self._masters.items():
             yield f"{MASTER}{name}", _whole(master.detach())
 
     def restore(self, tensors: Mapping[str, torch.Tensor]) -> None:
         """Takes up what `state` gave."""
         for names, adamw in self._chunks.items():
-            for name in names:
+            for name in self._with_common(names):
                 master = self._masters[name]
                 master.data.copy_(_placed(tensors[f"{MASTER}{name}"], master))
                 kinds = [kind for kind in _MOMENTS if f"{kind}.{name}" in tensors]
@@ -119,11 +147,17 @@ class MasterAdamW:
         self.restore(tensors)
         return progress
 
+    def _with_common(self, names: tuple[str, ...]) -> tuple[str, ...]:
+        """The masters of these parameters."""
+        return (*names, *(_COMMON + name for name in names if _COMMON + name in self._masters))
+
     @torch.no_grad()
     def _round(self, names: tuple[str, ...]) -> None:
         for name in names:
             parameter, master = self._parameters[name], self._masters[name]
-            if parameter.dtype != master.dtype:
+            if (common := self._masters.get(_COMMON + name)) is not None:
+                parameter.copy_(master + common)
+            elif parameter.dtype != master.dtype:
                 parameter.copy_(master)
 
 

@@ -181,8 +181,12 @@ def _check_it_fits(config: TrainConfig, sizes: _Sizes, first_memory: int) -> Non
 def tuned_bytes(recipe: Recipe, config: TuneConfig, parameters: int, feed_forward: int, number_bytes: int) -> int:
     """What the composed model takes in memory, with what tuning holds beside its weights."""
     experts = (len(recipe.languages) + recipe.compose.generalist) * feed_forward
-    trained = experts if config.what == "whole" else 0
-    return number_bytes * (parameters - feed_forward + experts) + trained_bytes(number_bytes) * trained
+    held = number_bytes * (parameters - feed_forward + experts)
+    if config.what == "whole":
+        held += trained_bytes(number_bytes) * experts
+    if config.own_rate is not None:  # the part in common, and float32 weights are no longer their own masters
+        held += (4 + trained_bytes(4)) * feed_forward + (4 * experts if number_bytes == 4 else 0)
+    return held
 
 
 def _try_tuning(recipe: Recipe, base: Path, sizes: _Sizes, scratch: Path) -> TuneTrial | str | None:

@@ -213,7 +213,8 @@ def _tune(recipe: Recipe, config: TuneConfig, trial: ModelTrial) -> Need:
     validated = config.validation_sequences * num_experts * config.sequence_length
     seconds += validated * (controls + validations * work) / trial.score_rate + trial.load_seconds
     experts = _held(recipe) * trial.feed_forward
-    state = _STATE_BYTES * (experts if config.what == "whole" else 0)
+    moved = experts if config.what == "whole" else 0
+    state = _STATE_BYTES * (moved + (trial.feed_forward if config.own_rate is not None else 0))
     how = f"{told}; disk: computed, and {state / MIB:,.0f} MiB while it runs"
     return Need("tune", seconds, memory, trial.folder_bytes + 2 * (experts - trial.feed_forward), how)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,15 @@ import torch
 from torch.nn import functional
 from transformers import AutoModelForCausalLM
 
-from codechoir.compose.config import TuneConfig
+from codechoir.compose.config import ComposeConfig, TuneConfig
+from codechoir.compose.stage import ComposeInputs, compose
 from codechoir.compose.tuning import loop as loop_module
 from codechoir.compose.tuning import stage as stage_module
 from codechoir.compose.tuning.texts import read_tune_texts
 from codechoir.console import Progress
 from codechoir.errors import InputError
 from codechoir.model.checkpoint import load_tokenizer, open_checkpoint
+from codechoir.model.optimiser import learning_rate
 
 from .conftest import SMALL, Tuned
 
@@ -66,6 +69,44 @@ def test_the_routers_are_those_of_a_plain_loop(
         torch.testing.assert_close(found[name].float(), parameter.detach(), rtol=1e-2, atol=2e-3)
 
 
+def test_copies_with_nothing_of_their_own_are_the_dense_model(
+    tuned: Tuned, compose_config: ComposeConfig, compose_inputs: ComposeInputs, documents: Path, tmp_path: Path
+) -> None:
+    """The trunk trained by a plain torch loop on the same sequences, its feed-forward weights alone.
+
+    A token goes to all experts, since the choice of some is a path that gradients take.
+    """
+    trunk = compose_inputs.trunk
+    copies = replace(compose_inputs, experts=dict.fromkeys(LANGUAGES, trunk))
+    compose(compose_config.model_copy(update={"prove": False}), copies, tmp_path / "copies")
+    settings: dict[str, Any] = {"what": "whole", "top_k": 3, "z_loss": 0, "own_rate": 0, "steps": 4}
+    settings |= {"weight_decay": 0.1, "clip_norm": 1e9}
+    out, facts = tuned(tmp_path / "copies", **settings)
+    assert facts["best_step"] == 4
+    config = TuneConfig.model_validate(SMALL | settings)
+    texts = read_tune_texts(documents, LANGUAGES, load_tokenizer(trunk), config)
+    model = AutoModelForCausalLM.from_pretrained(trunk, dtype=torch.float32).eval()
+    moving = {name: each for name, each in model.named_parameters() if ".mlp." in name}
+    reference = torch.optim.AdamW(moving.values(), betas=(config.beta1, config.beta2), weight_decay=0.1)
+    losses = []
+    for step in range(4):
+        tokens = texts.batch(step, step + 1).tokens_NT
+        loss = functional.cross_entropy(model(tokens).logits[:, :-1].flatten(0, 1), tokens[:, 1:].flatten())
+        reference.zero_grad()
+        loss.backward()
+        reference.param_groups[0]["lr"] = learning_rate(step, 4, config)
+        reference.step()
+        losses.append(float(loss.detach()))
+    assert [loss for *_, loss in facts["curve"]["training"]] == pytest.approx(losses, abs=1e-4)
+    found = dict(open_checkpoint(out).items())
+    for name, expected in moving.items():
+        layer, module = name.split(".")[2], name.split(".")[-2]
+        part = {"gate_proj": "w1", "down_proj": "w2", "up_proj": "w3"}[module]
+        for number in range(len(LANGUAGES)):
+            weight = found[f"model.layers.{layer}.block_sparse_moe.experts.{number}.{part}.weight"]
+            torch.testing.assert_close(weight.float(), expected.detach(), rtol=1e-2, atol=2e-3)
+
+
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch compiles with it")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch's compiler, about itself
 @pytest.mark.filterwarnings("ignore::UserWarning")
@@ -82,7 +123,12 @@ def test_compiled_it_computes_the_same(tuned: Tuned, own_form: Path, monkeypatch
     assert [step[1:] for step in found] == [pytest.approx(step[1:], abs=2e-4) for step in curve]
 
 
-INTERRUPTIONS = [({}, 0), ({}, 3), ({"balance": "bias", "balance_step": 0.05, "top_k": 1}, 5), ({"what": "whole"}, 4)]
+INTERRUPTIONS = [
+    ({}, 0),
+    ({}, 3),
+    ({"balance": "bias", "balance_step": 0.05, "top_k": 1}, 5),
+    ({"what": "whole", "own_rate": 0.3}, 4),
+]
 
 
 @pytest.mark.parametrize(("settings", "step"), INTERRUPTIONS)

@@ -227,10 +227,12 @@ def test_bad_input(tuned: Tuned, composed: Path, trunk: Path, documents: Path, t
     assert not (tmp_path / "out").exists()
 
 
-def test_distillation_needs_frozen_experts() -> None:
+def test_what_is_asked_fits_what_moves() -> None:
     with pytest.raises(ConfigError, match="frozen experts"):
         TuneConfig.parse({"what": "whole", "distillation": 0.5}, "--set")
     assert TuneConfig(what="whole").distillation_weight == 0
+    with pytest.raises(ConfigError, match="own_rate needs experts that move"):
+        TuneConfig.parse({"own_rate": 0.5}, "--set")
     assert TuneConfig().distillation_weight == 1
     assert TuneConfig(distillation=0).distillation_weight == 0
 

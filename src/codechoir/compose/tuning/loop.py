@@ -32,7 +32,7 @@ from codechoir.console import Progress
 from codechoir.errors import InputError
 from codechoir.model.checkpoint import load_tensors, save_tensors
 from codechoir.model.compilation import compile_forward
-from codechoir.model.moe import ExpertBlock, Routing
+from codechoir.model.moe import ExpertBlock, Routing, is_router
 from codechoir.model.optimiser import MasterAdamW, learning_rate
 from codechoir.model.packed_attention import keep_documents_apart
 
@@ -83,7 +83,7 @@ class Loop:
             compile_forward(_beside_experts(self._model), self._model.device)
         for parameter in subject.parameters.values():
             parameter.requires_grad = True
-        self._optimiser = MasterAdamW(subject.parameters, config)
+        self._optimiser = _optimiser(subject, config)
         self._bias_LE = torch.zeros(len(self._watch.blocks), len(self._model.experts))
 
     def run(self) -> Outcome:
@@ -237,6 +237,13 @@ class Loop:
             progress["curve"],
             progress["seconds"],
         )
+
+
+def _optimiser(subject: Subject, config: TuneConfig) -> MasterAdamW:
+    if config.own_rate is None:
+        return MasterAdamW(subject.parameters, config)
+    packed = [name for name in subject.parameters if not is_router(name)]
+    return MasterAdamW(subject.parameters, config, packed=packed, own_rate=config.own_rate)
 
 
 def _beside_experts(model: Any) -> Iterator[nn.Module]:

@@ -30,7 +30,15 @@ from codechoir.model.checkpoint import load_tokenizer, model_config
 from codechoir.model.compilation import pays_to_compile
 from codechoir.model.device import compute_device, compute_dtype, memory_full_told
 from codechoir.model.families import check_length, context_length
-from codechoir.model.moe import ROUTING_JSON, Composed, Routing, active_parameters, load_composed, open_composed
+from codechoir.model.moe import (
+    ROUTING_JSON,
+    Composed,
+    Routing,
+    active_parameters,
+    is_router,
+    load_composed,
+    open_composed,
+)
 from codechoir.model.routing_gap import recovered
 from codechoir.model.token_shards import LeftSequences
 
@@ -137,7 +145,7 @@ def _is_compiled(composed: Composed, top_k: int, config: TuneConfig) -> bool:
 
 def _controls(subject: Subject, outcome: Outcome, tuned: Mapping[str, Any], texts: TuneTexts) -> dict[str, Validation]:
     """Uniform and oracle routing at the best step: as before where no expert has moved."""
-    if not tuned or all(name.endswith("router.weight") for name in tuned):
+    if all(map(is_router, tuned)):
         return {name: outcome.before[routing] for name, routing in _CONTROLS.items()}
     set_weights(subject, tuned)
     watch = Watch(subject.model)

@@ -19,6 +19,7 @@ from codechoir.model.licences import copy_licence_files
 from codechoir.model.moe import (
     Composed,
     copy_modelling_files,
+    is_router,
     mixtral_expert_name,
     packed_parts,
     router_name,
@@ -81,7 +82,7 @@ def write_tuned(
             return slices[name].of(tuned[slices[name].parameter]).to(specs[name].dtype)
         return source.read(name)
 
-    moved_experts = any(not name.endswith("router.weight") for name in tuned)
+    moved_experts = not all(map(is_router, tuned))
     sidecars = (ROUTING_JSON, ROUTING_TENSORS) + (() if moved_experts else (MOMENTS_JSON, MOMENTS_TENSORS))
     for name in sidecars:
         if (source.folder / name).exists():
