@@ -17,6 +17,10 @@ Precision = Literal["auto", "bfloat16", "float32"]
 # Sizes of products that vary are filled up to a multiple: on a CPU oneDNN and torch keep what each new shape needs.
 SHAPE_STEP = 64
 
+# Rows of matrices that GPUs multiply are a multiple of so many numbers of 16 bits: others take several times as long,
+# or no kernel takes them.
+ROW_STEP = 8
+
 
 def compute_device() -> torch.device:
     """The GPU where there is one, else the CPU."""

@@ -17,10 +17,9 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from codechoir.model.device import SHAPE_STEP
+from codechoir.model.device import ROW_STEP, SHAPE_STEP
 
 _CHUNK_BYTES = {"cpu": 2**26, "cuda": 2**29}  # of float32 logits at a time
-_ALIGNED = 8  # a GPU multiplies matrices several times slower whose rows are not so many numbers of 16 bits apart
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +115,7 @@ class _HeadLoss(torch.autograd.Function):
         total = hidden_ND.new_zeros((), dtype=torch.float32)
         is_gpu = hidden_ND.is_cuda
         vocabulary, losses = len(weight_VD), _compiled_losses() if is_gpu else _losses
-        spare = -vocabulary % _ALIGNED if is_gpu else 0
+        spare = -vocabulary % ROW_STEP if is_gpu else 0
         weight_PD = functional.pad(weight_VD, (0, 0, 0, spare)) if spare else weight_VD
         bias_P = functional.pad(bias_V, (0, spare)) if spare and bias_V is not None else bias_V
         for start in range(0, len(targets_N), size):

@@ -21,11 +21,10 @@ import torch
 from torch.nn import functional
 from transformers.integrations.moe import ExpertsInterface
 
-from codechoir.model.device import SHAPE_STEP
+from codechoir.model.device import ROW_STEP, SHAPE_STEP
 from codechoir.model.moe import Experts
 
 BACKEND = "codechoir_tuning"  # transformers' name of it
-_ALIGNED = 8  # numbers of 16 bits that a row must be a multiple of, for one kernel to make all products
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,7 +204,7 @@ def tuned_experts(
     names = ["gate_up_proj" if experts.gated else "up_proj", "down_proj"]
     names += [f"{name}_bias" for name in names] if experts.biased else []
     packed = [getattr(experts, name) for name in names]
-    is_aligned = experts.hidden_dim % _ALIGNED == 0 and experts.intermediate_dim % _ALIGNED == 0
+    is_aligned = experts.hidden_dim % ROW_STEP == 0 and experts.intermediate_dim % ROW_STEP == 0
     grouped = is_aligned and _can_group(hidden_states.device, hidden_states.dtype)
     places = places_of(top_k_index, experts.num_experts, grouped=grouped)
     out_ND: torch.Tensor = _Routed.apply(experts, places, hidden_states, top_k_weights, *packed)  # type: ignore[no-untyped-call]
