@@ -119,18 +119,23 @@ def _stays_apart(model: Any, alone_NTV: list[torch.Tensor]) -> bool:
         return False
     finally:
         hook.remove()
-    tolerance = 1e-3 if model.dtype.itemsize >= torch.float32.itemsize else 0.3  # rounding alone comes to 0.12
-    return not gradient_BTD[:, : _PROBE[0]].any() and all(
-        _distance(packed_TV, alone_TV) < tolerance
-        for packed_TV, alone_TV in zip((first_TV, second_TV), alone_NTV, strict=True)
-    )
+    if gradient_BTD[:, : _PROBE[0]].any():
+        return False
+    pairs = zip((first_TV, second_TV), alone_NTV, strict=True)
+    off = [_distances(packed_TV, alone_TV) for packed_TV, alone_TV in pairs]
+    if model.dtype.itemsize >= torch.float32.itemsize:
+        return all(bool((each_T < 1e-3).all()) for each_T in off)
+    # Of 16 bits' rounding a trained model can make 0.3 for a token, 0.1 for another, and next to nothing for the rest;
+    # what is computed wrongly is off for most.
+    return all(float(each_T.median()) < 0.1 for each_T in off)
 
 
-def _distance(found_TV: torch.Tensor, expected_TV: torch.Tensor) -> float:
-    """How far off the worst token's logits are, where 1 is how far tokens' logits lie from their mean."""
+def _distances(found_TV: torch.Tensor, expected_TV: torch.Tensor) -> torch.Tensor:
+    """How far off each token's logits are (T), where 1 is how far tokens' logits lie from their mean."""
     found_TV, expected_TV = found_TV.detach().float(), expected_TV.float()
     spread = (expected_TV - expected_TV.mean(0)).norm(dim=1).square().mean().sqrt()
-    return float((found_TV - expected_TV).norm(dim=1).max() / spread.clamp_min(1e-12))
+    distances_T: torch.Tensor = (found_TV - expected_TV).norm(dim=1) / spread.clamp_min(1e-12)
+    return distances_T
 
 
 @contextmanager
