@@ -17,7 +17,7 @@ from codechoir.recipe import Recipe
 _TRUNKS = {"from the base": 0.0, "trunk 1/4": 0.25, "trunk 1/2": 0.5, "trunk 3/4": 0.75}
 DRAWN_TOGETHER = {"compose.own_share": 0.75}  # a quarter of each expert is the average of all
 DRAWN_FOR_TUNING = {"compose.own_share": 0.25}
-OWN_RATE = 0.1
+OWN_RATE = 0.3
 _TUNED_TRUNK, _TUNED_SHARE = 0.25, 0.5  # of S, that the trunk reads and that is left for tuning the whole
 _SCORED = "universal, trunk, moe-oracle, moe-prompt, moe-token-top1, moe-token-top2, moe-uniform, soup"
 
