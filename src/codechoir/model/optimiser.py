@@ -57,14 +57,11 @@ class MasterAdamW:
             self._masters[name] = nn.Parameter(master)
         self._chunks = {}
         for names in _chunked({name: self._masters[name] for name in parameters}):
-            owned, plain = [name for name in names if name in packed], [name for name in names if name not in packed]
-            plain += [_COMMON + name for name in owned]
+            by_rate: dict[float, list[nn.Parameter]] = {}
+            for name in self._with_common(names):
+                by_rate.setdefault(own_rate if name in packed else 1.0, []).append(self._masters[name])
             self._chunks[names] = torch.optim.AdamW(
-                [
-                    {"params": [self._masters[key] for key in keys], "rate": rate}
-                    for keys, rate in ((plain, 1.0), (owned, own_rate))
-                    if keys
-                ],
+                [{"params": masters, "rate": rate} for rate, masters in by_rate.items()],
                 lr=config.learning_rate,
                 betas=(config.beta1, config.beta2),
                 weight_decay=config.weight_decay,
