@@ -132,6 +132,7 @@ def test_experts_may_read_nothing_where_the_whole_is_tuned(small: Path) -> None:
     copies = "train.expert_sequences=0"
     tuning = load_recipe(small, [copies, "tune={what: whole, learning_rate: 0.25, warmup: 0.5}"]).left_for_tuning
     assert tuning.optimiser and (tuning.optimiser.learning_rate, tuning.optimiser.warmup) == (0.25, 0.5)
+    assert load_recipe(small, [copies, "tune={what: experts, steps: 7}"]).left_for_tuning.sequences == 14
     assert load_recipe(small, ["tune={what: whole, learning_rate: 0.25}"]).left_for_tuning.optimiser is None
     for told in ([copies], [copies, "tune={what: routers}"]):
         with pytest.raises(ConfigError) as caught:

@@ -50,9 +50,9 @@ class Recipe(Config):
 
     @property
     def left_for_tuning(self) -> Tuning:
-        """What the train stage leaves for tuning the whole, and gives the universal model to read as well."""
+        """What the train stage leaves for tuning experts, and gives the universal model to read as well."""
         tune = self.tune
-        if not _tunes_whole(tune):
+        if not _tunes_experts(tune):
             return NOT_TUNED
         optimiser = None
         if not self.train.expert_sequences:
@@ -77,11 +77,11 @@ class Recipe(Config):
     @classmethod
     def _read_as_training_does(cls, tune: TuneConfig | None, info: ValidationInfo) -> TuneConfig | None:
         train = info.data.get("train")  # none where it is itself refused
-        if not train or not _tunes_whole(tune) or tune.sequence_length == train.sequence_length:
+        if not train or not _tunes_experts(tune) or tune.sequence_length == train.sequence_length:
             return tune
         if "sequence_length" in tune.model_fields_set:
             raise ValueError(
-                "the whole is tuned on sequences that training has left: leave sequence_length out, or set it to "
+                "experts are tuned on sequences that training has left: leave sequence_length out, or set it to "
                 f"train.sequence_length, which is {train.sequence_length}"
             )
         return tune.model_copy(update={"sequence_length": train.sequence_length})
@@ -90,10 +90,10 @@ class Recipe(Config):
     @classmethod
     def _experts_learn_something(cls, tune: TuneConfig | None, info: ValidationInfo) -> TuneConfig | None:
         train = info.data.get("train")  # none where it is itself refused
-        if train and not train.expert_sequences and not _tunes_whole(tune):
+        if train and not train.expert_sequences and not _tunes_experts(tune):
             raise ValueError(
-                "train.expert_sequences is 0, and experts that read nothing stay copies of the trunk unless tune.what "
-                "is whole: give them sequences, or tune the whole"
+                "train.expert_sequences is 0, and experts that read nothing stay copies of the trunk unless tuning "
+                "moves them: give them sequences, or set tune.what to experts or whole"
             )
         return tune
 
@@ -108,8 +108,8 @@ class Recipe(Config):
         return evaluate
 
 
-def _tunes_whole(tune: TuneConfig | None) -> TypeGuard[TuneConfig]:
-    return tune is not None and tune.what == "whole"
+def _tunes_experts(tune: TuneConfig | None) -> TypeGuard[TuneConfig]:
+    return tune is not None and tune.moves_experts
 
 
 def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:

@@ -98,7 +98,10 @@ def test_the_models_are_tried(small: Recipe, tmp_path: Path, random_base: Path) 
     assert tried.tokenize_rate > 0 and tried.branch_bytes > 2 * tried.feed_forward
 
 
-@pytest.mark.parametrize("settings", [{"what": "whole", "top_k": 1, "sequences_per_language": 3, "own_rate": 0.1}, {}])
+@pytest.mark.parametrize(
+    "settings",
+    [{"what": "whole", "top_k": 1, "sequences_per_language": 3, "own_rate": 0.1}, {"what": "experts", "top_k": 1}, {}],
+)
 def test_tuning_is_tried(small: Recipe, tmp_path: Path, random_base: Path, settings: dict[str, Any]) -> None:
     tune = TuneConfig(sequence_length=128, validation_sequences=900, **settings)
     recipe = small.model_copy(update={"tune": tune, "compose": small.compose.model_copy(update={"generalist": True})})

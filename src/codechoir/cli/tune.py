@@ -19,7 +19,7 @@ import click
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="The folder to write.")
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="A value of the recipe's tune part.")
 def tune(model: Path, documents: Path, out: Path, overrides: tuple[str, ...]) -> None:
-    """Tune the token routers of the composed model in the folder MODEL by gradient, or with what=whole its experts too.
+    """Tune the token routers of the composed model in the folder MODEL by gradient, or its experts, or both.
 
     The best step by validation is written, which may be MODEL as it is. Prints what the manifest says as JSON: losses
     by language before and after, beside uniform routing's and the oracle's, and the experts' load. Interrupted, the

@@ -57,10 +57,12 @@ class ComposeConfig(Config):
 
 
 class TuneConfig(OptimiserConfig):
-    """How a composed model is tuned by gradient: its token routers, or these and the experts."""
+    """How a composed model is tuned by gradient: its token routers, its experts, or both."""
 
-    what: Literal["routers", "whole"] = Field(
-        "routers", description="weights that move: token routers, or routers and experts (BTX's last step)"
+    what: Literal["routers", "experts", "whole"] = Field(
+        "routers",
+        description="weights that move: token routers, experts whose tokens the routers choose as they were fitted, or "
+        "both (BTX's last step)",
     )
     top_k: int | None = Field(None, ge=1, description="experts a token, tuned for and written; default: the model's")
     learning_rate: float = Field(
@@ -72,9 +74,9 @@ class TuneConfig(OptimiserConfig):
     own_rate: float | None = Field(
         None,
         ge=0,
-        description="with whole: an expert is the sum of a part that all have in common, which learns from every token "
-        "at the learning rate, and of its own, which learns from its tokens at so much of that rate; null: nothing is "
-        "in common",
+        description="where experts move, each is the sum of a part that all have in common, which learns from every "
+        "token at the learning rate, and of its own, which learns from its tokens at so much of that rate; null: "
+        "nothing is in common",
     )
     steps: int = Field(200, ge=1, description="optimiser steps")
     sequences_per_language: int = Field(2, ge=1, description="sequences of each language in a step")
@@ -89,9 +91,11 @@ class TuneConfig(OptimiserConfig):
         None,
         ge=0,
         description="weight of the KL divergence from each language's own expert, which must be frozen; default: 1 "
-        "with routers, 0 with whole",
+        "with routers, else 0",
     )
-    z_loss: float = Field(1e-3, ge=0, description="weight of the routers' z-loss, the mean over layers")
+    z_loss: float = Field(
+        1e-3, ge=0, description="weight of the routers' z-loss, the mean over layers; with experts there is none"
+    )
     balance: Literal["none", "switch", "bias"] = Field(
         "none", description="what evens the experts' load: nothing, Switch Transformer's loss, or a bias of the choice"
     )
@@ -110,10 +114,22 @@ class TuneConfig(OptimiserConfig):
         """The weight in force."""
         return self.distillation if self.distillation is not None else float(self.what == "routers")
 
+    @property
+    def moves_experts(self) -> bool:
+        """Whether experts move."""
+        return self.what != "routers"
+
+    @property
+    def moves_routers(self) -> bool:
+        """Whether token routers move."""
+        return self.what != "experts"
+
     @model_validator(mode="after")
     def _fits_what_moves(self) -> Self:
-        if self.what == "whole" and self.distillation:
+        if self.moves_experts and self.distillation:
             raise ValueError("distillation needs frozen experts: what=routers, or distillation=0")
-        if self.what == "routers" and self.own_rate is not None:
-            raise ValueError("own_rate needs experts that move: what=whole, or own_rate=null")
+        if not self.moves_experts and self.own_rate is not None:
+            raise ValueError("own_rate needs experts that move: what=experts, what=whole, or own_rate=null")
+        if not self.moves_routers and self.balance != "none":
+            raise ValueError("balance needs routers that move: what=whole, what=routers, or balance=none")
         return self

@@ -182,7 +182,7 @@ def tuned_bytes(recipe: Recipe, config: TuneConfig, parameters: int, feed_forwar
     """What the composed model takes in memory, with what tuning holds beside its weights."""
     experts = (len(recipe.languages) + recipe.compose.generalist) * feed_forward
     held = number_bytes * (parameters - feed_forward + experts)
-    if config.what == "whole":
+    if config.moves_experts:
         held += trained_bytes(number_bytes) * experts
     if config.own_rate is not None:  # the part in common, and float32 weights are no longer their own masters
         held += (4 + trained_bytes(4)) * feed_forward + (4 * experts if number_bytes == 4 else 0)

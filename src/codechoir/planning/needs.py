@@ -208,12 +208,12 @@ def _tune(recipe: Recipe, config: TuneConfig, trial: ModelTrial) -> Need:
             "tokens tuned on; memory: computed, without what a forward pass keeps for its gradients"
         )
     # The oracle and uniform routing, at step 0 and, where experts have moved, at the best step.
-    controls = (2 if config.what == "whole" else 1) * (1 + _work(_held(recipe), trial))
+    controls = (2 if config.moves_experts else 1) * (1 + _work(_held(recipe), trial))
     validations = 1 + -(-config.steps // config.validate_every)
     validated = config.validation_sequences * num_experts * config.sequence_length
     seconds += validated * (controls + validations * work) / trial.score_rate + trial.load_seconds
     experts = _held(recipe) * trial.feed_forward
-    moved = experts if config.what == "whole" else 0
+    moved = experts if config.moves_experts else 0
     state = _STATE_BYTES * (moved + (trial.feed_forward if config.own_rate is not None else 0))
     how = f"{told}; disk: computed, and {state / MIB:,.0f} MiB while it runs"
     return Need("tune", seconds, memory, trial.folder_bytes + 2 * (experts - trial.feed_forward), how)

@@ -122,7 +122,7 @@ class TryFacts(Facts):
 class TrainFacts(Facts):
     """One branch of the training; `losses` are (tokens seen by this branch, nats a token), `bits_per_byte` by language.
 
-    The universal model is data-matched where it read what all experts read together and, where the whole is tuned,
+    The universal model is data-matched where it read what all experts read together and, where experts are tuned,
     what tuning reads (`tuned_tokens`); compute-matched where its training cost as much as the experts' together.
     """
 

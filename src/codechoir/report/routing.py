@@ -142,7 +142,11 @@ def _gap_table(run: Run) -> Table:
 
 def _tuning(run: Run, tune: TuneFacts) -> list[Block]:
     """Which step of tuning was the best, and losses before it and there."""
-    what = {"routers": "The token routers were", "whole": "The experts and their token routers were"}
+    what = {
+        "routers": "The token routers were",
+        "experts": "The experts, and not their token routers, were",
+        "whole": "The experts and their token routers were",
+    }
     told = (
         f"{what.get(tune.what or '', 'The model was')} tuned by gradient for {tune.steps} steps at top-{tune.top_k}. "
     )

@@ -37,7 +37,7 @@ class TrainConfig(OptimiserConfig):
     expert_sequences: int = Field(
         32,
         ge=0,
-        description="sequences that each language's expert sees after the trunk; 0, where the whole is tuned: experts "
+        description="sequences that each language's expert sees after the trunk; 0, where tuning moves experts: they "
         "are copies of the trunk, which tuning parts (sparse upcycling)",
     )
     document_tokens: int = Field(

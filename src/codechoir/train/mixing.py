@@ -1,7 +1,7 @@
 """Which packed sequence of which language is at which place of a branch's reading.
 
 The trunk reads the first sequences of every language, mixed by their weights; each expert reads its language's next
-ones; where the composed model is tuned as a whole, tuning reads those after. The universal model reads exactly what all
+ones; where the composed model's experts are tuned, tuning reads those after. The universal model reads exactly what all
 the experts and tuning read, mixed. An order is a table of rows that depends on
 counts alone: not on where a run carries on, nor on how many processes share it. Shapes: N sequences of T tokens, B of
 them in a batch.

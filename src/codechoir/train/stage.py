@@ -7,7 +7,7 @@ The universal model is the dense control. It starts from the same trunk, trains 
 and seed, and is told in its manifest to be *data-matched* where it read exactly the tokens that all experts read
 together, and *compute-matched* where its training cost as many operations as theirs together: at the same trained
 weights a token costs the same, so as many tokens. By default it is both; early stopping may end either. Where the
-composed model is tuned as a whole, sequences after the experts' are left for that, and the universal model reads these
+composed model's experts are tuned, sequences after the experts' are left for that, and the universal model reads these
 as well: data-matched with experts and tuning together, and not said to be compute-matched, as tuning's cost is its own.
 Where experts read nothing (sparse upcycling), it reads what tuning reads alone, by tuning's learning rate and schedule.
 """

@@ -69,7 +69,9 @@ def test_the_routers_are_those_of_a_plain_loop(
         torch.testing.assert_close(found[name].float(), parameter.detach(), rtol=1e-2, atol=2e-3)
 
 
-@pytest.mark.parametrize("routing", [{"top_k": 1, "balance": "switch"}, {"top_k": 3, "z_loss": 0}])
+@pytest.mark.parametrize(
+    "routing", [{"top_k": 1, "balance": "switch"}, {"top_k": 3, "z_loss": 0}, {"what": "experts", "top_k": 3}]
+)
 def test_copies_with_nothing_of_their_own_are_the_dense_model(
     tuned: Tuned,
     compose_config: ComposeConfig,
@@ -81,7 +83,7 @@ def test_copies_with_nothing_of_their_own_are_the_dense_model(
     """The trunk trained by a plain torch loop on the same sequences, its feed-forward weights alone.
 
     With one expert a token, whose weight is always 1, what teaches the routers reaches nothing else; with all, their
-    weights make no difference, and the routers' own losses are left out.
+    weights make no difference, and the routers' own losses are left out, as they are where routers stay.
     """
     trunk = compose_inputs.trunk
     copies = replace(compose_inputs, experts=dict.fromkeys(LANGUAGES, trunk))

@@ -53,7 +53,7 @@ def same(one: torch.Tensor, other: torch.Tensor) -> bool:
 
 
 @pytest.mark.parametrize("form", ["composed", "own_form"])
-@pytest.mark.parametrize("what", ["routers", "whole"])
+@pytest.mark.parametrize("what", ["routers", "experts", "whole"])
 def test_what_moves_and_what_stays(tuned: Tuned, request: Any, form: str, what: str) -> None:
     source = request.getfixturevalue(form)
     out, facts = tuned(source, what=what)
@@ -63,14 +63,15 @@ def test_what_moves_and_what_stays(tuned: Tuned, request: Any, form: str, what: 
     before, after = tensors_of(source), tensors_of(out)
     assert list(before) == list(after)
     for name, tensor in before.items():
-        if is_router(name) or (what == "whole" and ".experts." in name):
+        moves = what != "experts" if is_router(name) else what != "routers" and ".experts." in name
+        if moves:
             assert not torch.equal(after[name], tensor), name
             assert after[name].dtype == tensor.dtype and after[name].shape == tensor.shape
         else:
             assert same(after[name].view(torch.uint8), tensor.view(torch.uint8)), name
     names = {path.name for path in source.iterdir()} - {"manifest.json"}
     moments = {"moments.json", "moments.safetensors"}
-    expected = names - moments if what == "whole" else names  # stored sums are of experts that are no more
+    expected = names if what == "routers" else names - moments  # stored sums are of experts that are no more
     assert {path.name for path in out.iterdir()} - {"manifest.json"} == expected
     for name in expected & {"routing.json", "routing.safetensors", *moments}:
         assert (out / name).read_bytes() == (source / name).read_bytes()
@@ -231,8 +232,12 @@ def test_what_is_asked_fits_what_moves() -> None:
     with pytest.raises(ConfigError, match="frozen experts"):
         TuneConfig.parse({"what": "whole", "distillation": 0.5}, "--set")
     assert TuneConfig(what="whole").distillation_weight == 0
+    assert TuneConfig(what="experts").distillation_weight == 0
     with pytest.raises(ConfigError, match="own_rate needs experts that move"):
         TuneConfig.parse({"own_rate": 0.5}, "--set")
+    for balance in ("switch", "bias"):
+        with pytest.raises(ConfigError, match="balance needs routers that move"):
+            TuneConfig.parse({"what": "experts", "balance": balance}, "--set")
     assert TuneConfig().distillation_weight == 1
     assert TuneConfig(distillation=0).distillation_weight == 0
 

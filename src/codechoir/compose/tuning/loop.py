@@ -151,7 +151,7 @@ class Loop:
                 logits_BTV, targets_BT = self._model(**batch.told(self._model)).logits, batch.targets()
                 entropy = cross_entropy(logits_BTV, targets_BT)
                 total = entropy + weight * divergence(teacher_BTV, logits_BTV, targets_BT)
-        if config.z_loss:
+        if config.z_loss and config.moves_routers:
             total = total + config.z_loss * z_loss(torch.stack(self._watch.logits))
         if config.balance == "switch":
             balance = switch_loss(torch.stack(self._watch.logits), torch.stack(self._watch.chosen))

@@ -1,4 +1,4 @@
-"""Tuning a composed model by gradient: its token routers, or the whole of its experts and routers.
+"""Tuning a composed model by gradient: its token routers, its experts, or the whole of both.
 
 In: a composed folder of either form, and curate's documents or what training has left of its sequences. Out: a composed
 folder of the same form with the best step's weights, which may be the source's own: the manifest says so. Knows nothing
@@ -85,7 +85,7 @@ def tune(config: TuneConfig, inputs: TuneInputs, out: Path) -> Manifest:
     else:
         texts = read_left(inputs.left, languages, config)
     folder.begin()
-    slices = tuned_slices(composed, experts=config.what == "whole")
+    slices = tuned_slices(composed, config)
     subject = open_subject(composed, slices, top_k, config)
     outcome = Loop(subject, texts, config, folder).run()
     tuned = best_weights(outcome, out)

@@ -37,7 +37,7 @@ def step_seconds(
     compose(unproven, ComposeInputs(base, dict.fromkeys(languages, base), None, {}), scratch / "composed")
     composed = open_composed(scratch / "composed")
     top_k = min(config.top_k or composing.top_k, len(composed.experts))
-    subject = open_subject(composed, tuned_slices(composed, experts=config.what == "whole"), top_k, config)
+    subject = open_subject(composed, tuned_slices(composed, config), top_k, config)
     generator = torch.Generator().manual_seed(0)
     for block in Watch(subject.model).blocks:
         weight = block.router.weight.data

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import torch
 
+from codechoir.compose.config import TuneConfig
 from codechoir.compose.moments import MOMENTS_JSON, MOMENTS_TENSORS
 from codechoir.model.licences import copy_licence_files
 from codechoir.model.moe import (
@@ -45,12 +46,13 @@ class Slice:
         return parameter[self.expert, self.part * num_rows : (self.part + 1) * num_rows]
 
 
-def tuned_slices(composed: Composed, *, experts: bool) -> dict[str, Slice]:
+def tuned_slices(composed: Composed, config: TuneConfig) -> dict[str, Slice]:
     """What tuning moves: each written tensor's name, and where the running model has it."""
     found: dict[str, Slice] = {}
     for layer in composed.layers():
-        found[composed.router(layer)] = Slice(router_name(composed.family, layer))
-        for packed, parts in packed_parts(composed.family, layer).items() if experts else ():
+        if config.moves_routers:
+            found[composed.router(layer)] = Slice(router_name(composed.family, layer))
+        for packed, parts in packed_parts(composed.family, layer).items() if config.moves_experts else ():
             if not composed.is_mixtral:
                 found[packed] = Slice(packed)
                 continue
