@@ -40,7 +40,8 @@ def test_killed_again_and_again_it_ends_as_if_it_had_not_been(codechoir, finishe
     [
         ("compose", ["top_k=3"], "more experts a token than there are"),
         ("compose", ["what=whole", "distillation=1"], "frozen experts"),
-        ("compose", ["what=experts"], "a value is not allowed"),
+        ("compose", ["what=experts", "balance=switch"], "balance needs routers that move"),
+        ("compose", ["what=attention"], "a value is not allowed"),
         ("compose", ["step=3"], "did you mean 'steps'"),
         ("train/python", [], "not a composed model"),
         ("nowhere", [], "not a composed model"),
