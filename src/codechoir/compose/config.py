@@ -75,8 +75,8 @@ class TuneConfig(OptimiserConfig):
         None,
         ge=0,
         description="where experts move, each is the sum of a part that all have in common, which learns from every "
-        "token at the learning rate, and of its own, which learns from its tokens at so much of that rate; null: "
-        "nothing is in common",
+        "token at the learning rate, and of its own, which learns what sets its tokens apart at so much of that rate; "
+        "null: nothing is in common",
     )
     steps: int = Field(200, ge=1, description="optimiser steps")
     sequences_per_language: int = Field(2, ge=1, description="sequences of each language in a step")

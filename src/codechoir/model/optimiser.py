@@ -5,7 +5,8 @@ weights are their roundings; float32 weights are their own masters. Weights may 
 each holds its part of masters and moments, and the state that goes in and out is whole.
 
 Rows of a packed weight, such as a layer's experts, may have a part in common: each row is the sum of that part, which
-learns from all rows' gradients, and of one of its own. What a few gradients reach then moves with all the others.
+learns from all rows' gradients, and of one of its own, less the mean of these. What a few gradients reach then moves
+with all the others, and what is each row's own learns only what sets it apart.
 """
 
 from __future__ import annotations
@@ -33,8 +34,9 @@ _CHUNK_BYTES = 2**27  # float32 gradients of bfloat16 weights that exist at a ti
 class MasterAdamW:
     """AdamW over the named parameters of a model; the parameters themselves may be bfloat16.
 
-    The rows of those that `packed` names have a part in common, at first their mean, which moves at the learning rate
-    by the sum of the rows' gradients; what is each row's own, at first its difference, moves at `own_rate` of it.
+    The rows of those that `packed` names have a part in common, their mean, which moves at the learning rate by the sum
+    of the rows' gradients; each row's own, its difference to the mean, moves at `own_rate` of it by the difference of
+    its gradient to the gradients' mean.
     """
 
     def __init__(
@@ -90,6 +92,7 @@ class MasterAdamW:
                     master.grad.mul_(scale)
                 if (common := self._masters.get(_COMMON + name)) is not None:
                     common.grad = master.grad.sum(dim=0)
+                    master.grad.sub_(common.grad, alpha=1 / len(master.grad))
             adamw.step()
             adamw.zero_grad()
             self._round(names)
@@ -153,7 +156,7 @@ class MasterAdamW:
         for name in names:
             parameter, master = self._parameters[name], self._masters[name]
             if (common := self._masters.get(_COMMON + name)) is not None:
-                parameter.copy_(master + common)
+                parameter.copy_(master - master.mean(dim=0) + common)
             elif parameter.dtype != master.dtype:
                 parameter.copy_(master)
 

@@ -42,7 +42,7 @@ from codechoir.model.moe import (
 from codechoir.model.routing_gap import recovered
 from codechoir.model.token_shards import LeftSequences
 
-VERSION = 5
+VERSION = 6
 _CONTROLS = {"uniform": Routing.UNIFORM, "oracle": Routing.FIXED}
 
 
