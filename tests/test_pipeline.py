@@ -142,7 +142,10 @@ def test_a_recipe_that_tunes_the_whole_gives_the_universal_model_as_much(run: Pa
 
 
 def test_a_run_whose_experts_are_copies_of_the_trunk(run: Path, codechoir, tiny: list[str]) -> None:
-    budget = ("train.expert_sequences=0", "tune={what: whole, steps: 3, top_k: 1, learning_rate: 0.01}")
+    budget = (
+        "train.expert_sequences=0",
+        "tune={what: experts, own_rate: 0.3, steps: 3, top_k: 1, learning_rate: 0.01}",
+    )
     score = ("generate.complete=[]", "generate.score=[universal, trunk, moe-token-top2, moe-tuned]")
     done = codechoir(*tiny, "--out", run, *(part for value in (*budget, *score) for part in ("--set", value)))
     assert done.code == 0, done.stderr

@@ -18,6 +18,7 @@ _TRUNKS = {"from the base": 0.0, "trunk 1/4": 0.25, "trunk 1/2": 0.5, "trunk 3/4
 DRAWN_TOGETHER = {"compose.own_share": 0.75}  # a quarter of each expert is the average of all
 DRAWN_FOR_TUNING = {"compose.own_share": 0.25}
 OWN_RATE = 0.3
+_IN_COMMON = {"what": "experts", "own_rate": OWN_RATE, "balance": "none"}
 _TUNED_TRUNK, _TUNED_SHARE = 0.25, 0.5  # of S, that the trunk reads and that is left for tuning the whole
 _SCORED = "universal, trunk, moe-oracle, moe-prompt, moe-token-top1, moe-token-top2, moe-uniform, soup"
 
@@ -81,10 +82,10 @@ def arms(recipe: Recipe) -> list[Arm]:
     }
     left = num_steps * per_step
     copies = split(1 - left / total, left)  # experts that have read nothing before
-    tuned_ways: tuple[tuple[str, dict[str, object], dict[str, float], float | None], ...] = (
-        ("tuned whole", split(_TUNED_TRUNK, left), DRAWN_FOR_TUNING, None),
-        ("upcycled", copies, {}, None),
-        ("upcycled, in common", copies, {}, OWN_RATE),
+    tuned_ways: tuple[tuple[str, dict[str, object], dict[str, float], dict[str, object]], ...] = (
+        ("tuned whole", split(_TUNED_TRUNK, left), DRAWN_FOR_TUNING, {}),
+        ("upcycled", copies, {}, {}),
+        ("upcycled, in common", copies, {}, _IN_COMMON),
     )
     return [
         *(
@@ -97,9 +98,9 @@ def arms(recipe: Recipe) -> list[Arm]:
             Arm(
                 f"{name}, top-{top_k}",
                 read,
-                tuned_scored | drawn | {"tune": json.dumps(tuned | {"top_k": top_k, "own_rate": own_rate})},
+                tuned_scored | drawn | {"tune": json.dumps(tuned | {"top_k": top_k} | way)},
             )
-            for name, read, drawn, own_rate in tuned_ways
+            for name, read, drawn, way in tuned_ways
             for top_k in ((1, 2) if num_steps else ())
         ),
         Arm("infilling, drawn together", split(0.25) | {"train.infilling_rate": 0.5}, scored | infilled),

@@ -66,8 +66,8 @@ def page(command: str, machine: str, recipe: Recipe, arms: Runs, beside: Runs = 
         f"all under moe-uniform, and as many as the arm says under {TUNED}. Arms `drawn together` are composed with "
         f"`compose.own_share` of {DRAWN_TOGETHER['compose.own_share']}, those `tuned whole` with "
         f"{DRAWN_FOR_TUNING['compose.own_share']}; the experts of those `upcycled` are copies of the trunk until "
-        f"tuning; those `in common` are tuned with a part in common and a `tune.own_rate` of {OWN_RATE}."
-        + (f" Beside the arms, with values of their own: {named}." * bool(named)),
+        f"tuning; those `in common` are tuned with a part in common and a `tune.own_rate` of {OWN_RATE}, "
+        "and their routers stay." + (f" Beside the arms, with values of their own: {named}." * bool(named)),
         table(("arm", "model", "bits per byte", "to its own dense model", "to the best dense model"), rows),
         "## By language, each arm's dense model and its best MoE that needs no oracle",
         _by_language(recipe, every, found),

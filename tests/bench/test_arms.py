@@ -49,6 +49,7 @@ def test_every_arm_reads_as_many_tokens_of_each_language(name: str) -> None:
         assert (run.tune is not None) == arm.name.startswith(("tuned whole", "upcycled")), arm.name
         assert (run.train.expert_sequences == 0) == arm.name.startswith("upcycled"), arm.name
         assert (run.tune is not None and run.tune.own_rate is not None) == ("in common" in arm.name), arm.name
+        assert (run.tune is not None and not run.tune.moves_routers) == ("in common" in arm.name), arm.name
 
 
 def drawn(language: str) -> tuple[np.ndarray, np.ndarray]:
