@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from transformers import AutoModelForCausalLM
 from codechoir.artifacts import read_manifest
 from codechoir.compose.config import ComposeConfig, TuneConfig
 from codechoir.compose.growing import Change, GrowInputs, grow
+from codechoir.compose.stage import ComposeInputs, compose
 from codechoir.compose.tuning.texts import read_tune_texts
 from codechoir.documents import DOCUMENT_SCHEMA, read_parquet, write_parquet
 from codechoir.errors import ConfigError, InputError
@@ -226,6 +228,17 @@ def test_bad_input(tuned: Tuned, composed: Path, trunk: Path, documents: Path, t
     with pytest.raises(InputError, match="not tuned in its own folder"):
         tuned(composed, out=str(composed))
     assert not (tmp_path / "out").exists()
+
+
+def test_routers_that_stay_have_been_fitted(
+    tuned: Tuned, compose_config: ComposeConfig, compose_inputs: ComposeInputs, tmp_path: Path
+) -> None:
+    compose(
+        compose_config.model_copy(update={"prove": False}), replace(compose_inputs, documents=None), tmp_path / "un"
+    )
+    with pytest.raises(InputError, match="have not been fitted"):
+        tuned(tmp_path / "un", what="experts")
+    assert tuned(tmp_path / "un", what="whole", top_k=1)[1]["steps"] == 8
 
 
 def test_what_is_asked_fits_what_moves() -> None:

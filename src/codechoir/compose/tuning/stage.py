@@ -63,8 +63,9 @@ class TuneInputs:
 def tune(config: TuneConfig, inputs: TuneInputs, out: Path) -> Manifest:
     """Tunes into `out` and returns the manifest.
 
-    Raises InputError for a folder that is not composed, too little text, or a loss that is not finite; ConfigError for
-    more experts a token than there are, or longer sequences than the model has positions for; MemoryFullError.
+    Raises InputError for a folder that is not composed, routers that stay and were never fitted, too little text, or a
+    loss that is not finite; ConfigError for more experts a token than there are, or longer sequences than the model has
+    positions for; MemoryFullError.
     """
     if out.resolve() == inputs.model.resolve():
         raise InputError("a model is not tuned in its own folder", seen=out, next_step="give another --out")
@@ -77,6 +78,8 @@ def tune(config: TuneConfig, inputs: TuneInputs, out: Path) -> Manifest:
         return finished
     composed = _open(inputs.model)
     top_k = _top_k(composed, config)
+    if not config.moves_routers:
+        _check_routers_are_fitted(composed)
     context = context_length(model_config(composed.dense_config, inputs.model))
     check_length("tune.sequence_length", config.sequence_length, context)
     languages = _languages(composed)
@@ -124,6 +127,17 @@ def _top_k(composed: Composed, config: TuneConfig) -> int:
     if top_k > len(composed.experts):
         raise ConfigError("more experts a token than there are", seen=top_k, allowed=f"1 to {len(composed.experts)}")
     return top_k
+
+
+def _check_routers_are_fitted(composed: Composed) -> None:
+    for layer in composed.layers():
+        weight_ED = composed.checkpoint.read(composed.router(layer))
+        if len(weight_ED) > 1 and bool((weight_ED == weight_ED[0]).all()):
+            raise InputError(
+                "the token routers have not been fitted, so one expert alone would be tuned",
+                seen=composed.checkpoint.folder,
+                next_step="compose with --documents, or set what=whole",
+            )
 
 
 def open_subject(composed: Composed, slices: Mapping[str, Slice], top_k: int, config: TuneConfig) -> Subject:
