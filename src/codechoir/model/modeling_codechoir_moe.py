@@ -205,9 +205,8 @@ class ExpertBlock(nn.Module):
     def _top_k(self, x_ND: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Mixtral's rule (arXiv 2401.04088, section 2.1): softmax, top-k, renormalised."""
         if self.training and self.route.top_k == 1:
-            x_ND = (
-                x_ND.detach()
-            )  # the weight is 1 wherever a token goes: what teaches the router is untrue of its input
+            # The weight is 1 wherever a token goes: what teaches the router is untrue of its input.
+            x_ND = x_ND.detach()
         logits_NE = self.router(x_ND).float()
         if self.training:
             return top_k_in_training(logits_NE, self.route.top_k, self.choice_bias_E)
